@@ -1,0 +1,48 @@
+# The environment: .venv, or an existing one: MIXUP_ENV=DIR make test
+ENV := $(or $(MIXUP_ENV),.venv)
+BIN := $(ENV)/bin
+
+# Arguments for pytest: make test ARGS="tests/unit -x"
+ARGS ?=
+
+# Tests reach for nothing outside of this machine.
+OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
+PYTEST := $(OFFLINE) "$(BIN)/python" -m pytest
+
+.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup:  ## install the locked packages and mixup into .venv (or MIXUP_ENV)
+	@docker/install.sh "$(ENV)"
+
+demo: setup  ## distill the bundled sample with the bundled models, on CPU
+	"$(BIN)/mixup" refresh jobs/demo.yaml
+
+test: setup  ## run the tests, without the slow ones
+	$(PYTEST) -m "not slow and not gpu" --durations=10 $(ARGS)
+
+# pytest ends with 5 when no test was collected; that is said, and is no failure of a test.
+test-slow: setup  ## run the slow tests alone
+	$(PYTEST) -m "slow and not gpu" --durations=10 $(ARGS); status=$$?; \
+	if [ $$status -eq 5 ]; then echo "test-slow: no slow test was selected, so none was run"; \
+	else exit $$status; fi
+
+lint: setup lint-ruff lint-format lint-types  ## ruff check, ruff format --check, pyright
+
+lint-ruff:
+	"$(BIN)/ruff" check .
+
+lint-format:
+	"$(BIN)/ruff" format --check .
+
+lint-types:
+	"$(BIN)/pyright" --pythonpath "$(BIN)/python"
+
+bench: setup  ## print the benchmarks' figures
+	$(PYTEST) tests/benchmarks -s $(ARGS)
+
+clean:  ## remove .venv, caches and build leftovers (no workspace, no MIXUP_ENV)
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

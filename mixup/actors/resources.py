@@ -1,0 +1,155 @@
+"""The cluster: reaching it or starting it, and what is asked for against what is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mixup.config import RayConfig
+from mixup.errors import ConfigError, ResourceError
+from mixup.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+_FREE_CPUS = 0.3
+"""Kept free for the light tasks that feed the actors: a pool that holds every CPU starves itself."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Actors that a stage holds at the same time.
+
+    Attributes:
+        what: Their name, for the message.
+        count: How many.
+        cpus: CPUs of each.
+        gpus: GPUs of each.
+    """
+
+    what: str
+    count: int
+    cpus: float
+    gpus: float = 0.0
+
+
+@contextmanager
+def cluster(config: RayConfig, workspace: Workspace) -> Iterator[None]:
+    """A Ray cluster for the block: the one that is there, or one started here and stopped after.
+
+    Raises:
+        ConfigError: If a local workspace that is not shared would be used from several nodes.
+    """
+    # Ray starts workers at nice 15, and they starve beside any other process.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    joined = ray.is_initialized()
+    if not joined:
+        _start(config)
+    try:
+        _quiet()
+        yield
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def _start(config: RayConfig) -> None:
+    import ray
+
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    environment = {
+        "env_vars": {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if address:
+            ray.init(address=address, log_to_driver=False, runtime_env=environment)
+            return
+        ray.init(
+            address="local",
+            num_cpus=config.cpus,
+            object_store_memory=int(config.object_store_gb * 1e9),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=environment,
+        )
+
+
+_PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "MIXUP_CACHE", "MIXUP_ROOT", "TOKENIZERS_PARALLELISM")
+
+
+def _quiet() -> None:
+    """Ray Data's own bars and chatter off: mixup shows progress by stage."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def check_place(workspace: Workspace, *, shared: bool) -> None:
+    """Refuse a local workspace on several nodes, unless it is declared shared.
+
+    Raises:
+        ConfigError: If it is refused.
+    """
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if (
+        workspace.is_local
+        and not shared
+        and len({node["NodeManagerHostname"] for node in nodes}) > 1
+    ):
+        raise ConfigError(
+            f"the workspace {workspace.uri} is a local folder, but the cluster has {len(nodes)} "
+            "nodes; use s3:// or gs://, or set workspace_shared=true if all nodes mount it"
+        )
+
+
+def check_demand(demands: Sequence[Demand]) -> None:
+    """Check that the cluster, scaled up, holds a stage's actors and the tasks that feed them.
+
+    Raises:
+        ResourceError: Naming what is short and what asks for it.
+    """
+    import ray
+
+    there = ray.cluster_resources()
+    for kind in ("CPU", "GPU"):
+        asked = sum(d.count * (d.cpus if kind == "CPU" else d.gpus) for d in demands)
+        needed = asked + (_FREE_CPUS if kind == "CPU" else 0.0)
+        have = there.get(kind, 0.0)
+        if asked and needed > have + 1e-6:
+            parts = ", ".join(f"{d.what} {d.count} x {d.cpus} CPU {d.gpus} GPU" for d in demands)
+            if _can_scale():
+                logger.info("asking the autoscaler for %.1f %s (has %.1f)", needed, kind, have)
+                _request(demands)
+                return
+            raise ResourceError(
+                f"the cluster has {have:g} {kind}, this stage needs {needed:g}: {parts}; make the "
+                "actors fewer or smaller, or the cluster larger"
+            )
+
+
+def _can_scale() -> bool:
+    """Whether an autoscaler runs in the cluster."""
+    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_initialized
+
+    return _internal_kv_initialized() and bool(_internal_kv_get(b"__autoscaling_config"))
+
+
+def _request(demands: Sequence[Demand]) -> None:
+    from ray.autoscaler.sdk import request_resources
+
+    bundles = [{"CPU": d.cpus, "GPU": d.gpus} for d in demands for _ in range(d.count)]
+    request_resources(bundles=[{k: v for k, v in bundle.items() if v} for bundle in bundles])

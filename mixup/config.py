@@ -1,0 +1,423 @@
+"""The typed config of every job: one frozen model per pipeline, read from YAML and the command line.
+
+Defaults are the paper's where it has one. The docstring under a field is its documentation: it is
+shown by ``--help`` and stands in the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mixup.errors import ConfigError
+from mixup.records import content_key
+
+_C = TypeVar("_C", bound="Section")
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+RatingClass = Annotated[int, Field(ge=0, le=5)]
+
+
+class Section(BaseModel):
+    """A part of a config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def fingerprint(self) -> str:
+        """A key of the section's values."""
+        return content_key(self.model_dump(mode="json"))
+
+
+class IngestConfig(Section):
+    """Where instruction data comes from."""
+
+    paths: Annotated[list[str], Field(min_length=1)]
+    """Files, folders, globs or URLs; `bundled:sample` is the sample pool of the package."""
+    licence: str | None = None
+    """The licence of rows that do not state their own; null counts as `unknown`."""
+    max_row_bytes: Count = 8_000_000
+    """A longer row goes to the quarantine."""
+    chunk_bytes: Count = 64_000_000
+    """A plain JSONL file is split into byte ranges of about this size, read in parallel."""
+    bucket_bytes: Count = 256_000_000
+    """A new workspace gets one bucket per this many bytes of input, at most 256."""
+
+
+class Similarity(Section):
+    """Cosine thresholds, which mean something only for one encoder."""
+
+    near_duplicate: Cosine
+    """Rows at least this similar are near-duplicates."""
+    cluster_floor: Cosine
+    """All members of a cluster are at least this similar to one another."""
+    alignment_low: Cosine
+    """A distilled answer this similar to its inputs gets alignment 0."""
+    alignment_high: Cosine
+    """A distilled answer this similar to its inputs gets alignment 1."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.alignment_low >= self.alignment_high:
+            raise ValueError("alignment_low must be below alignment_high")
+        if self.cluster_floor > self.near_duplicate:
+            raise ValueError("cluster_floor must not be above near_duplicate")
+        return self
+
+
+class EmbedConfig(Section):
+    """The sentence encoder."""
+
+    model: str = "BAAI/bge-m3"
+    """A sentence-transformers folder or hub id, or `bundled:minilm`."""
+    batch_rows: Count = 512
+    """Rows handed to an actor at once; it sorts them by length and encodes them in small batches."""
+    encode_rows: Count = 32
+    """Rows of one forward pass."""
+    actors: Count = 1
+    """Encoder actors of the embed stage."""
+    actor_cpus: float = 1.0
+    """CPUs of each encoder actor."""
+    actor_gpus: float = 0.0
+    """GPUs of each encoder actor; with a GPU it runs in half precision."""
+    similarity: Similarity | None = None
+    """Thresholds for this encoder; null takes those known for BGE-M3 and the bundled encoder."""
+
+
+class _RatedField(Section):
+    field: str = "rating"
+    """The column of the input rows that holds the rating."""
+    scale: tuple[float, float] | None = (1.0, 10.0)
+    """The lowest and highest rating of a numeric column; mapped linearly onto 1-10."""
+    classes: dict[str, RatingClass] | None = None
+    """For a column of labels: the rating class 0-5 of each label (true and false are lower case)."""
+
+    @model_validator(mode="after")
+    def _one_mapping(self) -> Self:
+        if self.classes is None and self.scale is None:
+            raise ValueError("one of scale (numbers) and classes (labels) is needed")
+        if self.scale is not None and self.scale[0] >= self.scale[1]:
+            raise ValueError(f"scale {self.scale} must be [lowest, highest]")
+        return self
+
+
+class ColumnRater(_RatedField):
+    """Ratings come with the data; a row without one stays unrated and is left out."""
+
+    type: Literal["column"] = "column"
+
+
+class ReferenceRater(_RatedField):
+    """Unrated rows get a KNN-Bayes posterior from the rated ones; never counted as an observation."""
+
+    type: Literal["reference"] = "reference"
+    library: list[str] = []
+    """Rated files in any input format to compare with; empty takes the rated part of the pool."""
+
+
+def _default_rater(value: object) -> object:
+    """A `rate` section without a type is the default kind."""
+    if isinstance(value, dict) and "type" not in value:
+        return {"type": "reference", **value}
+    return value
+
+
+Rater = Annotated[
+    ColumnRater | ReferenceRater, Field(discriminator="type"), BeforeValidator(_default_rater)
+]
+
+
+class CurateConfig(Section):
+    """Quality posterior, long-tail score and near-duplicates."""
+
+    threshold: RatingClass = 4
+    """High quality means a rating class of at least this (the paper's tau)."""
+    keep_at: Share = 0.5
+    """A row is high-quality when P(rating >= threshold) is at least this."""
+    margin: Share = 0.05
+    """How far beyond keep_at a row must come to change sides on a later night."""
+    neighbors: Count = 16
+    """Rated neighbors that vote on a row."""
+    transition_neighbors: Count = 3
+    """Neighbors counted per rated row for the transition matrix T."""
+    long_tail_neighbors: Count = 15
+    """Neighbors in the long-tail score."""
+    effective_votes: Annotated[float, Field(gt=0)] = 4.0
+    """How many independent votes the neighbors are worth: the tempering of the posterior."""
+    reliability: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    """Probability that an observed rating is the true class."""
+    smoothing: Annotated[float, Field(gt=0)] = 0.01
+    """Added to every count of T."""
+    min_rated: Count = 20
+    """With fewer rated rows there is no posterior for unrated ones."""
+    refit_at: Annotated[float, Field(gt=0)] = 0.2
+    """T and p are kept until the number of rated rows has changed by this share."""
+
+
+class ClusterConfig(Section):
+    """How low-quality rows are grouped."""
+
+    min_size: Annotated[int, Field(ge=2)] = 2
+    """Smaller groups stay singletons."""
+    max_size: Annotated[int, Field(ge=2, le=25)] = 5
+    """Largest cluster (the paper's released setting; 20 at most was used for MIXTURE)."""
+    max_tokens: Count = 1600
+    """Largest sum of a cluster's estimated tokens."""
+    neighbors: Count = 16
+    """Neighbors of a row that are looked at."""
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.min_size > self.max_size:
+            raise ValueError("min_size must not be above max_size")
+        return self
+
+
+class DistillConfig(Section):
+    """The distiller and how it samples."""
+
+    model: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    """The distiller: a folder, a hub id, or `bundled:smollm2`."""
+    samples: Count = 4
+    """Samples for each cluster, each with its own seed."""
+    temperature: Annotated[float, Field(ge=0)] = 0.7
+    """Sampling temperature; 0 is greedy, and then one sample is enough."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Nucleus sampling."""
+    max_tokens: Count = 1024
+    """Longest output in tokens."""
+    context_tokens: Count = 4096
+    """The engine's context window: prompt and output together."""
+    structured: Literal["off", "all", "all_but_first"] = "off"
+    """Constrain outputs to the task's format. `all_but_first` leaves the first sample of each cluster
+    free, so that the report can state format compliance without constrained decoding."""
+    keep: Literal["accepted", "current"] = "accepted"
+    """`accepted`: a new distiller works only on clusters without an accepted distillation;
+    `current`: on all."""
+    max_clusters: Count | None = None
+    """At most this many clusters are distilled, the most cohesive of each task first; null means all."""
+    engines: Count = 1
+    """vLLM engine actors."""
+    engine_cpus: float = 1.0
+    """CPUs of each engine actor."""
+    engine_gpus: float = 1.0
+    """GPUs of each engine actor; 0 runs vLLM on the CPU in float32."""
+    engine_memory_gb: float = 2.0
+    """Without a GPU: memory for model and KV cache; with one, the share is `gpu_memory_share`."""
+    gpu_memory_share: Share = 0.85
+    """Share of a GPU's memory that the engine takes."""
+    batch_clusters: Count = 64
+    """Clusters handed to an engine at once; commits follow each batch."""
+
+
+class RewardConfig(Section):
+    """The rubric that scores samples, and what a sample needs to be accepted."""
+
+    mode: Literal["soft", "paper", "released_code"] = "soft"
+    """How quality and alignment become numbers (spec, section 9)."""
+    weights: dict[str, float] = {"quality": 0.5, "alignment": 0.4, "format": 0.1, "coverage": 0.0}
+    """Weight of each component, renormalised to 1."""
+    task_weights: dict[str, dict[str, float]] = {}
+    """Other weights for single tasks."""
+    min_quality: Share = 0.5
+    """Least quality of an accepted sample."""
+    min_alignment: Share = 0.3
+    """Least alignment of an accepted sample."""
+    min_coverage: Share = 0.3
+    """Least coverage of the inputs of an accepted sample."""
+    min_combined: Share = 0.5
+    """Least combined reward of an accepted sample."""
+    max_copied: Share = 0.9
+    """A sample with a larger share of its words taken from one single input is a copy."""
+    max_repetition: Share = 0.3
+    """A sample with a larger share of repeated 4-grams is degenerate."""
+    actors: Count = 1
+    """Actors of each reward component."""
+    encoders: Count = 1
+    """Encoder actors that the components share."""
+    actor_cpus: float = 0.05
+    """CPUs of each component actor."""
+    encoder_cpus: float = 0.25
+    """CPUs of each shared encoder actor."""
+    encoder_gpus: float = 0.0
+    """GPUs of each shared encoder actor."""
+
+    @model_validator(mode="after")
+    def _known_components(self) -> Self:
+        known = {"quality", "alignment", "format", "coverage"}
+        for weights in [self.weights, *self.task_weights.values()]:
+            if unknown := set(weights) - known:
+                raise ValueError(f"unknown reward component {sorted(unknown)[0]!r}; known: {known}")
+            if min(weights.values(), default=0.0) < 0 or sum(weights.values()) <= 0:
+                raise ValueError("reward weights must be >= 0 and not all 0")
+        return self
+
+
+class SelectConfig(Section):
+    """What goes into the release."""
+
+    size: Count = 10_000
+    """Rows of the release."""
+    distilled_share: Share = 0.5
+    """Share of distilled rows; the rest are the best originals."""
+    shortfall: Literal["shrink", "fill", "fail"] = "shrink"
+    """When one part has too few rows: a smaller release, more of the other part, or an error."""
+    licences: list[str] | None = None
+    """Only rows whose licences are all listed; null allows every licence."""
+
+
+class RayConfig(Section):
+    """The cluster."""
+
+    address: str | None = None
+    """`auto` for a running cluster; null takes a cluster that is there (a submitted job), else starts
+    one on this machine."""
+    cpus: Count | None = None
+    """CPUs of a cluster started here; null takes what the machine has."""
+    object_store_gb: Annotated[float, Field(gt=0)] = 1.0
+    """Object store of a cluster started here."""
+
+
+class RefreshConfig(Section):
+    """`mixup refresh`: a pool of instruction data becomes a released dataset."""
+
+    workspace: str
+    """A folder or object-store URL; relative to where the command is typed."""
+    workspace_shared: bool = False
+    """A local workspace lies on a file system that all nodes share."""
+    seed: int = 0
+    """Decides sampling and the order of the release."""
+    max_dropped_share: Share = 0.2
+    """The run fails when a larger share of a stage's rows is dropped as defective."""
+    ingest: IngestConfig
+    embed: EmbedConfig = EmbedConfig()
+    rate: Rater = ReferenceRater()
+    """How rows get ratings; one of two kinds."""
+    curate: CurateConfig = CurateConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    distill: DistillConfig = DistillConfig()
+    reward: RewardConfig = RewardConfig()
+    select: SelectConfig = SelectConfig()
+    ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.distill.max_tokens >= self.distill.context_tokens:
+            raise ValueError("distill.max_tokens must be below distill.context_tokens")
+        return self
+
+
+def load_config(model: type[_C], path: str | Path, overrides: Sequence[str] = ()) -> _C:
+    """Read a YAML config and apply ``section.key=value`` overrides; values are YAML too.
+
+    Raises:
+        ConfigError: One line with the place, the value, what was expected and the remedy.
+    """
+    document = _read_yaml(Path(path))
+    for override in overrides:
+        _apply(document, override)
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(model, error)}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config at {path}; expected a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} holds a {type(document).__name__}; expected keys and values")
+    return document
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} is not of the form section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML") from error
+    *sections, last = key.split(".")
+    place = document
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is not a section")
+    place[last] = value
+
+
+def _explain(model: type[Section], error: ValidationError) -> str:
+    first = error.errors()[0]
+    steps = [step for step in first["loc"] if step not in ("column", "reference")]
+    place = ".".join(str(step) for step in steps) or "the config"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        names = [name for name, _, _ in describe(model)]
+        return f"unknown key {place!r}{_nearest(place, names)}{more}"
+    if first["type"] == "missing":
+        return f"{place!r} is missing{more}"
+    value = json.dumps(first["input"], default=str, ensure_ascii=False)
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message} (it is {shown}){more}"
+
+
+def _nearest(key: str, names: Sequence[str]) -> str:
+    """The known key most like a misspelt one, compared whole and by its last part."""
+    whole = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+    last = key.rsplit(".", 1)[-1]
+    by_last = {name.rsplit(".", 1)[-1]: name for name in names}
+    part = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.6)
+    found = whole[0] if whole else by_last[part[0]] if part else None
+    return f"; did you mean {found!r}?" if found else "; `--help` lists the known keys"
+
+
+def describe(model: type[Section], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """The (key, default, documentation) of every field of a config, sections walked through."""
+    for name, found in model.model_fields.items():
+        key = f"{prefix}{name}"
+        sections = _sections(found.annotation)
+        text = " ".join((found.description or "").split())
+        if not sections:
+            default = "required" if found.is_required() else json.dumps(found.default, default=str)
+            yield key, default, text
+            continue
+        yield key, "", text or " ".join((sections[0].__doc__ or "").split())
+        if len(sections) > 1:
+            yield f"{key}.type", json.dumps(found.default.type), _choices(sections)
+        seen = {f"{key}.type"} if len(sections) > 1 else set()
+        for section in sections:
+            for row in describe(section, f"{key}."):
+                if row[0] not in seen:
+                    seen.add(row[0])
+                    yield row
+
+
+def _choices(sections: Sequence[type[Section]]) -> str:
+    return " ".join(
+        f"`{section.model_fields['type'].default}`: {' '.join((section.__doc__ or '').split())}"
+        for section in sections
+    )
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [section for part in get_args(annotation) for section in _sections(part)]
+    is_section = isinstance(annotation, type) and issubclass(annotation, Section)
+    return [annotation] if is_section else []

@@ -1,0 +1,220 @@
+"""One writer per workspace: a lease with a fencing token, kept in a Delta table.
+
+The lease is a table of one row. Taking it replaces that row by one commit, which the Delta log
+accepts from one of several takers only, on a disk as on an object store; the version of that commit
+is the fencing token, so tokens only grow. Every commit to another table carries the token as a Delta
+application transaction (``mixup.tables``), and a writer whose token has been passed is refused there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from mixup.errors import TableError
+from mixup.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 120.0
+HEARTBEAT_SECONDS = 15.0
+_SCHEMA = pa.schema([("holder", pa.string())])
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease: a process of a machine since its boot; ``run`` is empty when released."""
+
+    run: str
+    host: str
+    boot: str
+    pid: int
+    started: float
+    since: float
+
+    @classmethod
+    def this_process(cls, run: str) -> Holder:
+        """The current process, holding for a run."""
+        started = psutil.Process().create_time()
+        return cls(run, socket.gethostname(), _boot_id(), os.getpid(), started, time.time())
+
+    @property
+    def is_on_this_boot(self) -> bool:
+        """Whether the holder ran on this machine since it was last started."""
+        return (self.host, self.boot) == (socket.gethostname(), _boot_id())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the holder's process, of this machine and boot, is alive."""
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) < 1.0
+        except psutil.NoSuchProcess:
+            return False
+
+
+class Lease:
+    """A held lock; renews its heartbeat in a thread until released.
+
+    Attributes:
+        token: The fencing token, larger than that of every earlier holder.
+    """
+
+    def __init__(self, workspace: Workspace, holder: Holder, token: int) -> None:
+        self.token = token
+        self._workspace, self._holder = workspace, holder
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while True:
+            try:
+                self._workspace.write_json(_heartbeat(self.token), {"at": time.time()})
+            except OSError as error:  # a later beat may pass; the fencing token guards the tables
+                logger.warning("the lock's heartbeat could not be written: %s", error)
+            if self._stop.wait(HEARTBEAT_SECONDS):
+                return
+
+    def release(self) -> None:
+        """Give the lock back; harmless when another run has taken it over."""
+        self._stop.set()
+        self._thread.join(timeout=HEARTBEAT_SECONDS)
+        table = DeltaTable(_lock_uri(self._workspace))
+        if _read_holder(self._workspace, table) == self._holder:
+            _replace(self._workspace, table, Holder("", "", "", 0, 0.0, time.time()))
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+def acquire(workspace: Workspace, run: str) -> Lease:
+    """Take the workspace's lock for a run, or take it over from a dead holder.
+
+    A holder is dead when its process has ended (same machine and boot), its machine has restarted,
+    or its heartbeat is older than ``LEASE_SECONDS`` (another machine).
+
+    Raises:
+        TableError: If a living run holds it: says who and since when.
+    """
+    table = _open_or_create(workspace)
+    current = _read_holder(workspace, table)
+    if current.run:
+        _refuse_if_alive(workspace, table, current)
+        logger.warning("taking the lock over from run %s, which is dead", current.run)
+    mine = Holder.this_process(run)
+    try:
+        token = _replace(workspace, table, mine)
+    except (CommitFailedError, DeltaError) as error:
+        raise TableError(f"another run took the lock of {workspace.uri} just now") from error
+    return Lease(workspace, mine, token)
+
+
+def holder_of(workspace: Workspace) -> Holder | None:
+    """Who holds the lock now, or None."""
+    try:
+        holder = _read_holder(workspace, DeltaTable(_lock_uri(workspace)))
+    except TableNotFoundError:
+        return None
+    return holder if holder.run else None
+
+
+def _refuse_if_alive(workspace: Workspace, table: DeltaTable, holder: Holder) -> None:
+    if holder.is_on_this_boot:
+        alive = holder.is_running
+    else:
+        beat = workspace.read_json(_heartbeat(table.version()))
+        alive = time.time() - (beat["at"] if beat else holder.since) < LEASE_SECONDS
+        alive = alive and not (holder.host == socket.gethostname() and holder.boot)
+    if alive:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+        raise TableError(
+            f"workspace {workspace.uri} is locked by run {holder.run} "
+            f"(process {holder.pid} on {holder.host}) since {since}; wait for it or stop it"
+        )
+
+
+def _open_or_create(workspace: Workspace) -> DeltaTable:
+    uri = _lock_uri(workspace)
+    try:
+        return DeltaTable(uri)
+    except TableNotFoundError:
+        pass
+    if workspace.is_local:
+        Path(uri).mkdir(parents=True, exist_ok=True)
+    try:
+        table = DeltaTable.create(uri, schema=Schema.from_arrow(_SCHEMA), mode="error")
+        _replace(workspace, table, Holder("", "", "", 0, 0.0, time.time()))
+    except DeltaError:  # another process made it at the same moment
+        logger.debug("the lock table was made by another run")
+    return DeltaTable(uri)
+
+
+def _replace(workspace: Workspace, table: DeltaTable, holder: Holder) -> int:
+    """Replace the row by one commit without retries; the version of that commit.
+
+    Without retries the commit becomes the version after the one that was read, or fails.
+    """
+    token = table.version() + 1
+    name = f"{uuid.uuid4().hex}.parquet"
+    filesystem, root = workspace.filesystem()
+    path = f"{root}/lock/{name}"
+    content = pa.table({"holder": [json.dumps(asdict(holder))]}, schema=_SCHEMA)
+    pq.write_table(content, path, filesystem=filesystem)
+    size = filesystem.get_file_info(path).size
+    added = AddAction(name, size, {}, int(time.time() * 1000), True, '{"numRecords": 1}')
+    removed = [_remove_action(file) for file in _files(table)]
+    table.create_write_transaction(
+        [added, *removed],
+        mode="append",
+        schema=table.schema(),
+        commit_properties=CommitProperties(max_commit_retries=0),
+    )
+    for action in removed:  # no reader wants an earlier holder
+        filesystem.delete_file(f"{root}/lock/{action.path}")
+    return token
+
+
+def _remove_action(path: str) -> RemoveAction:
+    return RemoveAction(path, True, int(time.time() * 1000))
+
+
+def _files(table: DeltaTable) -> list[str]:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    return actions.column("path").to_pylist() if actions.num_rows else []
+
+
+def _read_holder(workspace: Workspace, table: DeltaTable) -> Holder:
+    filesystem, root = workspace.filesystem()
+    (name,) = _files(table)
+    row = pq.read_table(f"{root}/lock/{name}", filesystem=filesystem).to_pylist()[0]
+    return Holder(**json.loads(row["holder"]))
+
+
+def _lock_uri(workspace: Workspace) -> str:
+    return f"{workspace.uri}/lock"
+
+
+def _heartbeat(token: int) -> str:
+    return f"runs/heartbeats/{token}.json"
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""

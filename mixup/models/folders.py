@@ -1,0 +1,66 @@
+"""Finds a model by bundled name, folder or hub id, and names exactly what was found: its revision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blake3 import blake3
+
+from mixup.errors import ConfigError
+from mixup.models import bundled
+
+_CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
+
+
+def model_folder(name: str) -> Path:
+    """The local folder of a model, on the machine that calls; a hub id is downloaded once.
+
+    Args:
+        name: ``bundled:minilm``, ``bundled:smollm2``, a folder, or a hub id.
+
+    Raises:
+        ConfigError: If there is no such model, or it has no safetensors weights.
+    """
+    if name == bundled.MINILM:
+        return bundled.minilm_folder()
+    if name == bundled.SMOLLM2:
+        return bundled.smollm2_folder()
+    if name.startswith("bundled:"):
+        known = f"{bundled.MINILM}, {bundled.SMOLLM2}"
+        raise ConfigError(f"unknown bundled model {name!r}; known: {known}")
+    folder = Path(name).expanduser()
+    found = folder if folder.is_dir() else _from_hub(name)
+    if not any(found.rglob("*.safetensors")):
+        raise ConfigError(f"model {name!r}: no safetensors weights in {found}; convert it first")
+    return found
+
+
+def model_revision(name: str) -> str:
+    """The blake3-128 hash of a model's weights, tokenizer and template: never of its name.
+
+    Raises:
+        ConfigError: As ``model_folder``.
+    """
+    if name == bundled.SMOLLM2:
+        return bundled.smollm2_revision()
+    folder = model_folder(name)
+    hasher = blake3()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in _CONTENT:
+            hasher.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+            hasher.update_mmap(path)
+    return hasher.hexdigest(length=16)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [f"*{suffix}" for suffix in _CONTENT]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"model {name!r} is neither a folder nor a model that the hub gives: {reason}"
+        ) from error

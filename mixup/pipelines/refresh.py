@@ -1,0 +1,372 @@
+"""Refresh: a pool of instruction data becomes a released dataset.
+
+    sources → ingest → embed → rate → curate → cluster → distill → reward → select → publish
+
+Every stage computes what is missing in its tables, so running the job again resumes after a crash,
+takes in new rows, and does nothing when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mixup.actors.resources import Demand, check_demand, check_place, cluster
+from mixup.actors.rewards import RewardPools, RewardSettings, Votes
+from mixup.config import ReferenceRater, RefreshConfig, Similarity
+from mixup.errors import MixupError
+from mixup.ledger import StageCounts
+from mixup.lock import acquire
+from mixup.models.encoder import similarity_of
+from mixup.models.folders import model_revision
+from mixup.records import content_key
+from mixup.report.digest import ModelUsed
+from mixup.stages.curate import CellSettings, curate_and_cluster, curate_state
+from mixup.stages.distill import (
+    Distiller,
+    distill,
+    distill_state,
+    engine_demand,
+    reward_missing,
+    reward_state,
+)
+from mixup.stages.embed import embed, embed_state
+from mixup.stages.ingest import ingest, unread_files
+from mixup.stages.publish import (
+    current_release,
+    point_to,
+    publish,
+    selected,
+    write_data,
+)
+from mixup.stages.rate import rate, rate_state, rater_revision
+from mixup.stages.reference import (
+    build_from_files,
+    current_reference,
+    load_reference,
+    reference_revision,
+)
+from mixup.stages.run import RunContext, StageState, Stopwatch
+from mixup.stages.select import select
+from mixup.stages.sources import SourceFile, find_files
+from mixup.stages.summary import (
+    Release,
+    digest_of,
+    manifest_of,
+    quarantine_reasons,
+    stage_record,
+)
+from mixup.stages.survey import SURVEYED, SurveySettings
+from mixup.stages.verdicts import Judge
+from mixup.tables import snapshot, version
+from mixup.workspace import Workspace, ensure_workspace
+
+logger = logging.getLogger(__name__)
+
+_RELEASED = (*SURVEYED, "records", "files", "quarantine")
+_LARGEST_POOL_OF_BUCKETS = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before a run starts.
+
+    Attributes:
+        config: The job's config.
+        files: The pool's input files.
+        library: Rated files to compare with; empty to use the pool's own ratings.
+        similarity: The encoder's thresholds.
+        encoder: The encoder's revision.
+        distiller: The distiller, its revision and settings.
+    """
+
+    config: RefreshConfig
+    files: Sequence[SourceFile]
+    library: Sequence[SourceFile]
+    similarity: Similarity
+    encoder: str
+    distiller: Distiller
+
+    def cells(self) -> CellSettings:
+        """What decides scores and clusters."""
+        key = content_key([file.fingerprint for file in self.library]) if self.library else None
+        return CellSettings.of(self.config, self.similarity, self.encoder, key)
+
+    def rewards(self, workspace: Workspace) -> RewardSettings:
+        """What decides rewards, with the workspace's present reference library."""
+        return RewardSettings(
+            mode=self.config.reward.mode,
+            similarity=self.similarity,
+            threshold=self.config.curate.threshold,
+            neighbors=self.config.curate.neighbors,
+            effective_votes=self.config.curate.effective_votes,
+            encoder=self.encoder,
+            library=reference_revision(workspace),
+        )
+
+    def judge(self, workspace: Workspace) -> Judge:
+        """The rules for samples."""
+        return Judge.of(self.config.reward, self.rewards(workspace))
+
+    def models(self) -> list[ModelUsed]:
+        """The models that take part."""
+        return [
+            ModelUsed("encoder", self.config.embed.model, self.encoder),
+            ModelUsed("distiller", self.config.distill.model, self.distiller.revision),
+        ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        release: The folder of the current release.
+        is_new: Whether this run made it.
+        manifest: Its manifest.
+        seconds: The run's wall time.
+    """
+
+    release: str
+    is_new: bool
+    manifest: dict[str, Any]
+    seconds: float
+
+
+@dataclass
+class _Progress:
+    """The stages that ran and those that had nothing to do."""
+
+    ran: list[StageCounts] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def refresh(config: RefreshConfig) -> Outcome:
+    """Run the job.
+
+    Raises:
+        ConfigError: The config or the input is wrong; nothing has started.
+        MixupError: The run failed; what it committed stays and the next run goes on from there.
+    """
+    watch = Stopwatch()
+    plan = make_plan(config)
+    workspace = ensure_workspace(config.workspace, buckets=_buckets(plan.files))
+    if (current := _up_to_date(workspace, plan)) is not None:
+        logger.info("nothing to do: release %s is up to date", current)
+        return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    with acquire(workspace, run) as lease:
+        context = RunContext(workspace, run, lease.token, _pool(plan))
+        workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
+        logger.info("run %s in %s", run, workspace.uri)
+        with cluster(config.ray, workspace):
+            check_place(workspace, shared=config.workspace_shared)
+            _check_resources(plan)
+            progress = _run_stages(context, plan)
+            name = _release(context, plan, progress, watch)
+    return _outcome(workspace, name, is_new=True, seconds=watch.seconds)
+
+
+def make_plan(config: RefreshConfig) -> Plan:
+    """Find the files and models that a config names.
+
+    Raises:
+        ConfigError: If one of them is missing.
+    """
+    library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
+    return Plan(
+        config=config,
+        files=find_files(config.ingest.paths),
+        library=find_files(library),
+        similarity=similarity_of(config.embed.model, config.embed.similarity),
+        encoder=model_revision(config.embed.model),
+        distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
+    )
+
+
+def _buckets(files: Sequence[SourceFile]) -> int:
+    size = sum(max(file.size, 0) for file in files)
+    return max(1, min(_LARGEST_POOL_OF_BUCKETS, -(-size // 256_000_000)))
+
+
+def _pool(plan: Plan) -> tuple[str, ...]:
+    return tuple(sorted(file.fingerprint for file in plan.files))
+
+
+def _check_resources(plan: Plan) -> None:
+    embed_config, reward = plan.config.embed, plan.config.reward
+    check_demand(
+        [Demand("encoders", embed_config.actors, embed_config.actor_cpus, embed_config.actor_gpus)]
+    )
+    check_demand([engine_demand(plan.config.distill), *RewardPools.demands(reward)])
+
+
+def _run_stages(context: RunContext, plan: Plan) -> _Progress:
+    """Run each stage that is not current, in order."""
+    config, workspace, progress = plan.config, context.workspace, _Progress()
+
+    def run(
+        state: StageState | None, stage: Callable[[], Sequence[StageCounts]], name: str
+    ) -> None:
+        if state is not None and state.is_current:
+            logger.info("%s: nothing to do", name)
+            progress.skipped.append(name)
+            return
+        logger.info("%s: started", name)
+        for counts in stage():
+            progress.ran.append(counts)
+            _check_dropped(counts, config.max_dropped_share)
+
+    unread = unread_files(workspace, plan.files)
+    if unread:
+        run(None, lambda: [ingest(context, config.ingest, unread)], "ingest")
+    else:
+        logger.info("ingest: nothing to do")
+        progress.skipped.append("ingest")
+    run(
+        embed_state(context, plan.encoder),
+        lambda: [embed(context, config.embed, plan.encoder)],
+        "embed",
+    )
+    run(rate_state(context, config.rate), lambda: [rate(context, config.rate)], "rate")
+    _ensure_library(context, plan)
+    cells = plan.cells()
+    run(curate_state(context, cells), lambda: curate_and_cluster(context, cells), "curate")
+    judge = plan.judge(workspace)
+    rewards, distilled = (
+        reward_state(context, judge),
+        distill_state(context, plan.distiller, judge),
+    )
+    if rewards.is_current and distilled.is_current:
+        progress.skipped.append("distill")
+        logger.info("distill: nothing to do")
+        return progress
+    pools = _start_rewards(workspace, plan)
+    if not rewards.is_current and version(workspace, "samples") >= 0:
+        logger.info(
+            "reward: %d scores of earlier samples made", reward_missing(context, judge, pools)
+        )
+    run(
+        distilled,
+        lambda: [distill(context, plan.distiller, judge, config.reward, pools)],
+        "distill",
+    )
+    return progress
+
+
+def _check_dropped(counts: StageCounts, limit: float) -> None:
+    if counts.rows_dropped > limit * max(counts.rows_in, 1):
+        raise MixupError(
+            f"stage {counts.stage} dropped {counts.rows_dropped} of {counts.rows_in} {counts.unit} "
+            f"({ {name: counts.parts[name] for name in counts.dropped} }), more than "
+            f"max_dropped_share={limit}; look at the quarantine table, mend the input or raise it"
+        )
+
+
+def _ensure_library(context: RunContext, plan: Plan) -> None:
+    """Build the reference library from rated files where the config names some."""
+    import ray
+
+    decides = plan.cells().scoring()
+    if not plan.library or current_reference(context.workspace, decides) is not None:
+        return
+    config = plan.config
+    logger.info("building the reference library from %d file(s)", len(plan.library))
+    task = ray.remote(num_cpus=config.embed.actor_cpus, num_gpus=config.embed.actor_gpus)(
+        build_from_files
+    )
+    arguments = (context.workspace, plan.library, config.rate, config.embed, config.curate, decides)
+    ray.get(task.remote(*arguments))
+
+
+def _start_rewards(workspace: Workspace, plan: Plan) -> RewardPools:
+    settings = plan.rewards(workspace)
+    votes = None
+    if settings.library is not None:
+        found = load_reference(workspace, settings.library)
+        votes = Votes(found.vectors_LD, found.ratings_L, found.transition)
+    return RewardPools.start(plan.config.reward, plan.config.embed, settings, votes)
+
+
+def _release_decides(workspace: Workspace, plan: Plan) -> list[Any]:
+    """JSON data of all that a release is made from."""
+    return [
+        plan.config.select.model_dump(mode="json"),
+        plan.judge(workspace).decides(),
+        plan.config.seed,
+        plan.distiller.config.max_clusters,
+        _pool(plan),
+        {name: version(workspace, name) for name in _RELEASED},
+    ]
+
+
+def _up_to_date(workspace: Workspace, plan: Plan) -> str | None:
+    """The current release's name when no stage has anything to do, decided without Ray."""
+    current = current_release(workspace)
+    if current is None or unread_files(workspace, plan.files):
+        return None
+    context = RunContext(workspace, "", -1, _pool(plan))
+    judge = plan.judge(workspace)
+    states = (
+        embed_state(context, plan.encoder),
+        rate_state(context, plan.config.rate),
+        curate_state(context, plan.cells()),
+        reward_state(context, judge),
+        distill_state(context, plan.distiller, judge),
+    )
+    fresh = current[1] == content_key(_release_decides(workspace, plan))
+    return current[0] if fresh and all(state.is_current for state in states) else None
+
+
+def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwatch) -> str:
+    """Select, write and publish a release; its name."""
+    import ray
+
+    workspace, config = context.workspace, plan.config
+    decides = _release_decides(workspace, plan)
+    tables = {name: snapshot(workspace, name) for name in _RELEASED}
+    judge = plan.judge(workspace)
+    licences = config.select.licences
+    settings = SurveySettings(
+        judge=judge,
+        rater=rater_revision(config.rate),
+        licences=None if licences is None else tuple(licences),
+        limit=config.select.size,
+    )
+    quarantine = quarantine_reasons(workspace, tables["quarantine"], context.pool)
+    logger.info("select: started")
+    chosen = select(context, tables, config.select, settings, quarantine.total())
+    progress.ran.append(chosen.counts)
+    name = f"{datetime.now(UTC):%Y-%m-%d}-{context.run}"
+    with workspace.staged_folder(f"releases/{name}") as folder:
+        task = ray.remote(num_cpus=0.1)(write_data)
+        arguments = (workspace, tables, context.pool, selected(chosen), judge, config.seed, folder)
+        release = Release(
+            name=name,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            config=config,
+            tables=tables,
+            models=plan.models(),
+            selection=chosen,
+            files=ray.get(task.remote(*arguments)),
+            stages=progress.ran,
+            skipped=progress.skipped,
+            quarantine=quarantine,
+            seconds=watch.seconds,
+        )
+        publish(workspace, name, folder, manifest_of(context, release), digest_of(context, release))
+    point_to(workspace, name, decides)
+    logger.info("published release %s", name)
+    summary = {"release": name, "stages": [stage_record(counts) for counts in progress.ran]}
+    workspace.write_json(f"runs/{context.run}/summary.json", {**summary, "ended": time.time()})
+    return name
+
+
+def _outcome(workspace: Workspace, name: str, *, is_new: bool, seconds: float) -> Outcome:
+    manifest = workspace.read_json(f"releases/{name}/manifest.json")
+    return Outcome(f"{workspace.uri}/releases/{name}", is_new, manifest, seconds)

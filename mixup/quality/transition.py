@@ -1,0 +1,142 @@
+"""The six rating classes, and the transition matrix between an example's and neighbors' ratings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixup.errors import ConfigError, RecordError, ShapeError
+from mixup.quality.neighbors import top_k
+
+RATING_CLASSES = 6
+UNRATED = -1
+
+_PRIOR_FLOOR = 1e-8  # added to each class's share, as in the released library builder
+
+
+@dataclass(frozen=True)
+class Transition:
+    """How a neighbor's rating is distributed given an example's own class.
+
+    Attributes:
+        classes: The C rating classes it covers, ascending integers.
+        matrix_CC: Row i is P(neighbor's rating = j | class i); rows sum to 1.
+        prior_C: The share of each class.
+    """
+
+    classes: np.ndarray
+    matrix_CC: np.ndarray
+    prior_C: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Raises ShapeError where the three parts do not fit each other."""
+        count = len(self.classes)
+        if self.matrix_CC.shape != (count, count) or self.prior_C.shape != (count,):
+            raise ShapeError(
+                f"{count} classes need a {count} x {count} matrix and {count} priors; got "
+                f"{self.matrix_CC.shape} and {self.prior_C.shape}"
+            )
+
+
+def compress(overall: float) -> int:
+    """A rater's overall mark, 1-10, as a rating class 0-5: 1..4 -> 0, 5 -> 1, ... 9, 10 -> 5.
+
+    A mark that is not whole (the mean of several raters) is rounded, halves upwards: 7.5 counts
+    as 8.
+
+    Raises:
+        RecordError: Not a number from 1 to 10 (reason ``bad_rating``). The released code turns an
+            answer that it could not parse into 0 and so into the lowest class; here such a row
+            stays unrated.
+
+    Source: spec/lm-mixup.md, section 2.4.
+    """
+    if not 1 <= overall <= 10:
+        raise RecordError("bad_rating", f"overall {overall!r} is not a number from 1 to 10")
+    return min(max(math.floor(overall + 0.5), 4), 9) - 4
+
+
+def compress_ratings(overall_N: np.ndarray) -> np.ndarray:
+    """``compress`` of many marks as int8; ``UNRATED`` (-1) where one is NaN or out of range."""
+    overall = np.asarray(overall_N, dtype=np.float64)
+    valid = (overall >= 1) & (overall <= 10)
+    classes = np.clip(np.floor(np.where(valid, overall, 1) + 0.5), 4, 9) - 4
+    return np.where(valid, classes, UNRATED).astype(np.int8)
+
+
+def cooccurrence(
+    ratings_N: np.ndarray, neighbor_indices_NK: np.ndarray, *, smoothing: float = 0.01
+) -> Transition:
+    """The transition of the released library builder: observed ratings of neighbors, counted.
+
+    The classes are those present among the ratings. With no neighbors (K = 0) the rows are
+    uniform.
+
+    Args:
+        ratings_N: Observed ratings 0-5, all rated.
+        neighbor_indices_NK: For each row its nearest other rows.
+        smoothing: Added to each count; above 0.
+
+    Raises:
+        ShapeError: No row, an unrated row, or neighbors that do not fit.
+        ConfigError: Smoothing is not positive.
+
+    Source: spec/lm-mixup.md, section 3.4 (library build). Unlike the transition of DS2 it takes
+    the own rating for the truth.
+    """
+    ratings, neighbors = check_ratings(ratings_N), np.asarray(neighbor_indices_NK, dtype=np.int64)
+    if not len(ratings) or (ratings == UNRATED).any():
+        raise ShapeError(f"{len(ratings)} ratings; expected at least one row, and all rated")
+    if neighbors.ndim != 2 or len(neighbors) != len(ratings):
+        raise ShapeError(f"neighbors of shape {neighbors.shape} for {len(ratings)} ratings")
+    if neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(ratings):
+        raise ShapeError(f"neighbor indices must be from 0 to {len(ratings) - 1}")
+    if not smoothing > 0:
+        raise ConfigError(f"smoothing is {smoothing}; expected a number above 0")
+    classes, own = np.unique(ratings, return_inverse=True)
+    counts = np.full((len(classes), len(classes)), smoothing)
+    np.add.at(counts, (own[:, None], own[neighbors]), 1.0)
+    prior = np.bincount(own, minlength=len(classes)) / len(own) + _PRIOR_FLOOR
+    return Transition(classes, counts / counts.sum(axis=1, keepdims=True), prior)
+
+
+def fit_transition(
+    vectors_LD: np.ndarray, ratings_L: np.ndarray, *, neighbors: int = 3, smoothing: float = 0.01
+) -> Transition:
+    """The ``cooccurrence`` of a library of rated examples and their nearest others.
+
+    Near-duplicates must have been left out: they would push the matrix towards the identity.
+
+    Raises:
+        ShapeError, ConfigError: As ``top_k`` and ``cooccurrence``.
+    """
+    near = top_k(vectors_LD, vectors_LD, neighbors, exclude_self=True)
+    return cooccurrence(ratings_L, near.indices_MK, smoothing=smoothing)
+
+
+def nearest_classes(ratings_L: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Each rating itself, or where it is not among the classes the nearest (lower) of them.
+
+    Raises:
+        ShapeError: An unrated row, or ratings out of range.
+    """
+    ratings = check_ratings(ratings_L)
+    if (ratings == UNRATED).any():
+        raise ShapeError("the library has unrated rows; leave them out")
+    return np.asarray(classes)[np.abs(ratings[:, None] - classes).argmin(axis=1)]
+
+
+def check_ratings(ratings_N: np.ndarray) -> np.ndarray:
+    """The ratings as int64, checked to be whole numbers from -1 (unrated) to 5.
+
+    Raises:
+        ShapeError: Not a one-dimensional array of integers in range.
+    """
+    ratings = np.asarray(ratings_N)
+    if ratings.ndim != 1 or (ratings.size and ratings.dtype.kind not in "iu"):
+        raise ShapeError(f"ratings of shape {ratings.shape}, {ratings.dtype}; expected integers")
+    if ratings.size and not UNRATED <= ratings.min() <= ratings.max() < RATING_CLASSES:
+        raise ShapeError(f"ratings must be from -1 to 5; got {ratings.min()} to {ratings.max()}")
+    return ratings.astype(np.int64)

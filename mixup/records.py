@@ -1,0 +1,258 @@
+"""The record, its content key, and the Arrow schema of every table.
+
+A key is a blake3-128 hash, as 32 hexadecimal characters, of what a row is made from; the leading
+characters of a key place its row in a bucket.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+from blake3 import blake3
+
+CANONICALIZATION = "turns-v1"
+ROLES = ("system", "user", "assistant")
+KEY_BYTES = 16
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation; role is one of ``ROLES``."""
+
+    role: str
+    content: str
+
+
+def content_key(*parts: object) -> str:
+    """The blake3-128 key, 32 hexadecimal characters, of JSON-serializable parts.
+
+    Parts are serialized as one JSON array with sorted keys, so ("ab", "c") and ("a", "bc") differ.
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    data = text.encode("utf-8", errors="surrogatepass")
+    return blake3(data).hexdigest(length=KEY_BYTES)
+
+
+def canonical_turns(turns: Iterable[Turn]) -> tuple[Turn, ...]:
+    """Turns with NFC text, unix newlines, no trailing spaces on lines and no outer white space.
+
+    Case and inner spacing are kept: they can carry meaning (code). Changing this function means a
+    new ``CANONICALIZATION``.
+    """
+    return tuple(Turn(turn.role, _canonical_text(turn.content)) for turn in turns)
+
+
+def _canonical_text(text: str) -> str:
+    lines = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join(line.rstrip() for line in lines).strip()
+
+
+def uid_of(turns: Sequence[Turn]) -> str:
+    """The content key of canonical turns: equal for exact duplicates, whatever their source."""
+    return content_key(CANONICALIZATION, [list(turn) for turn in turns])
+
+
+def bucket_of(key: str, buckets: int) -> int:
+    """The bucket, 0 to buckets - 1, of a key: its leading 32 bits scaled."""
+    return (int(key[:8], 16) * buckets) >> 32
+
+
+def estimated_tokens(text: str) -> int:
+    """A tokenizer-free estimate of the tokens in a text: UTF-8 bytes / 3.5, rounded up.
+
+    Errs on the high side for English (about 4 bytes a token), so that a budget kept here is
+    seldom broken by the real tokenizer, which has the last word when the prompt is built.
+    """
+    return -(-len(text.encode("utf-8", errors="replace")) * 2 // 7)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table's schema, its key columns, and whether its rows are placed in buckets.
+
+    A bucketed table has an int32 partition column ``bucket``; ``bucket_by`` names the column whose
+    key decides it.
+    """
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    bucket_by: str | None = None
+
+    @property
+    def partition_by(self) -> list[str]:
+        """The Delta partition columns."""
+        return ["bucket"] if self.bucket_by else []
+
+    @property
+    def file_schema(self) -> pa.Schema:
+        """The schema of the Parquet files: all but the partition column."""
+        return pa.schema([field for field in self.schema if field.name != "bucket"])
+
+
+TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_TIME = pa.timestamp("us", tz="UTC")
+_OUTCOME = [("reason", pa.string()), ("attempts", pa.int32())]
+
+
+def _spec(
+    name: str, key: Sequence[str], columns: Sequence[tuple], bucket_by: str | None = None
+) -> TableSpec:
+    placed = [("bucket", pa.int32())] if bucket_by else []
+    return TableSpec(name, pa.schema([*columns, *placed]), tuple(key), bucket_by)
+
+
+_SPECS = (
+    _spec(
+        "files",
+        ["fingerprint"],
+        [
+            ("fingerprint", pa.string()),
+            ("path", pa.string()),
+            ("size", pa.int64()),
+            ("modified", pa.string()),
+            ("ingested_at", _TIME),
+            ("rows", pa.int64()),
+            ("quarantined", pa.int64()),
+        ],
+    ),
+    _spec(
+        "occurrences",
+        ["file", "offset"],
+        [
+            ("file", pa.string()),
+            ("offset", pa.int64()),
+            ("uid", pa.string()),
+            ("source", pa.string()),
+            ("licence", pa.string()),
+            ("extra", pa.string()),
+        ],
+        bucket_by="uid",
+    ),
+    _spec(
+        "records",
+        ["uid"],
+        [
+            ("uid", pa.string()),
+            ("task", pa.string()),
+            ("language", pa.string()),
+            ("turns", TURNS),
+            ("tokens", pa.int32()),
+        ],
+        bucket_by="uid",
+    ),
+    _spec(
+        "quarantine",
+        ["file", "offset"],
+        [
+            ("file", pa.string()),
+            ("path", pa.string()),
+            ("offset", pa.int64()),
+            ("reason", pa.string()),
+            ("detail", pa.string()),
+            ("raw", pa.binary()),
+            ("seen_at", _TIME),
+        ],
+    ),
+    _spec(
+        "embeddings",
+        ["uid", "encoder"],
+        [
+            ("uid", pa.string()),
+            ("encoder", pa.string()),
+            ("vector", pa.list_(pa.float32())),
+            ("truncated", pa.bool_()),
+            *_OUTCOME,
+        ],
+        bucket_by="uid",
+    ),
+    _spec(
+        "ratings",
+        ["uid", "rater"],
+        [
+            ("uid", pa.string()),
+            ("rater", pa.string()),
+            ("rarity", pa.float32()),
+            ("complexity", pa.float32()),
+            ("informativeness", pa.float32()),
+            ("overall", pa.float32()),
+            ("rating", pa.int8()),
+            ("source", pa.string()),
+            *_OUTCOME,
+        ],
+        bucket_by="uid",
+    ),
+    _spec(
+        "curation",
+        ["uid"],
+        [
+            ("uid", pa.string()),
+            ("cell", pa.int32()),
+            ("task", pa.string()),
+            ("curated_rating", pa.int8()),
+            ("confidence", pa.float32()),
+            ("quality", pa.float32()),
+            ("long_tail", pa.float32()),
+            ("duplicate_of", pa.string()),
+            ("licence", pa.string()),
+            ("tier", pa.string()),
+            ("cluster", pa.string()),
+            ("reason", pa.string()),
+        ],
+        bucket_by="uid",
+    ),
+    _spec(
+        "clusters",
+        ["cluster"],
+        [
+            ("cluster", pa.string()),
+            ("cell", pa.int32()),
+            ("task", pa.string()),
+            ("members", pa.list_(pa.string())),
+            ("inputs", pa.list_(pa.string())),
+            ("cohesion", pa.float32()),
+            ("long_tail", pa.float32()),
+            ("tokens", pa.int32()),
+            ("licence", pa.string()),
+        ],
+        bucket_by="cluster",
+    ),
+    _spec(
+        "samples",
+        ["sample"],
+        [
+            ("sample", pa.string()),
+            ("cluster", pa.string()),
+            ("index", pa.int32()),
+            ("distiller", pa.string()),
+            ("constrained", pa.bool_()),
+            ("text", pa.string()),
+            ("thought", pa.string()),
+            ("turns", TURNS),
+            ("logprob", pa.float32()),
+            ("tokens", pa.int32()),
+            ("finish", pa.string()),
+            *_OUTCOME,
+        ],
+        bucket_by="cluster",
+    ),
+    _spec(
+        "rewards",
+        ["sample", "component"],
+        [
+            ("sample", pa.string()),
+            ("cluster", pa.string()),
+            ("component", pa.string()),
+            ("revision", pa.string()),
+            ("value", pa.float32()),
+            *_OUTCOME,
+        ],
+        bucket_by="cluster",
+    ),
+)
+
+TABLES: Mapping[str, TableSpec] = {spec.name: spec for spec in _SPECS}

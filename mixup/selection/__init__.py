@@ -1,0 +1,1 @@
+"""What goes into a release: ranking, the mix of distilled and original rows, licences."""

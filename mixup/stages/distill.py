@@ -1,0 +1,501 @@
+"""Distill and reward, one stream: clusters → engine actors → reward actors → samples, rewards."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixup.actors.resources import Demand, check_demand
+from mixup.actors.rewards import RewardPools, ScoreRequest
+from mixup.clusters.linearize import embed_text
+from mixup.config import DistillConfig, RewardConfig
+from mixup.errors import RecordError
+from mixup.ledger import StageCounts
+from mixup.models.folders import model_folder
+from mixup.models.generator import GenerationRequest, VllmGenerator
+from mixup.records import TABLES, Turn, content_key
+from mixup.stages.ingest import TASK_CPUS
+from mixup.stages.run import (
+    Manifest,
+    RunContext,
+    Span,
+    StageState,
+    Stopwatch,
+    commit_stream,
+    manifests_of,
+    run_tasks,
+    stage_state,
+)
+from mixup.stages.verdicts import Judge
+from mixup.tables import Snapshot, read_files, snapshot, uncovered, write_by_bucket
+from mixup.text.parse import extract_answer, parse_distilled
+from mixup.text.prompts import answer_pattern, build_messages, prompt_revision
+from mixup.workspace import Workspace
+
+PROMPT_TOO_LONG = "prompt_too_long"
+_WANTED = pa.schema(
+    [
+        ("sample", pa.string()),
+        ("cluster", pa.string()),
+        ("task", pa.string()),
+        ("inputs", pa.list_(pa.string())),
+        ("index", pa.int32()),
+        ("constrained", pa.bool_()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("reason", pa.string()),
+        ("attempts", pa.int32()),
+    ]
+)
+_GENERATED = pa.schema(
+    [
+        *[field for field in _WANTED if field.name != "prompt_ids"],
+        ("text", pa.string()),
+        ("logprob", pa.float32()),
+        ("tokens", pa.int32()),
+        ("finish", pa.string()),
+        ("started", pa.float64()),
+        ("ended", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Distiller:
+    """The distiller of a run and how it samples.
+
+    Attributes:
+        config: The settings.
+        revision: The model's revision.
+        seed: The run's seed.
+    """
+
+    config: DistillConfig
+    revision: str
+    seed: int
+
+    def is_constrained(self, index: int) -> bool:
+        """Whether the sample of an index is generated under the task's pattern."""
+        return self.config.structured == "all" or (
+            self.config.structured == "all_but_first" and index > 0
+        )
+
+    def sample_key(self, cluster: str, index: int) -> str:
+        """The key of a sample: all that its text depends on. Raising n only adds keys."""
+        return content_key("sample", cluster, index, self.is_constrained(index), self.decides())
+
+    def decides(self) -> list[Any]:
+        """JSON data that decides the text of every sample."""
+        config = self.config
+        sampling = [config.temperature, config.top_p, config.max_tokens]
+        return [self.revision, prompt_revision(), sampling, self.seed]
+
+    def prompt_budget(self) -> int:
+        """The longest prompt in tokens."""
+        return self.config.context_tokens - self.config.max_tokens
+
+
+def distill_state(context: RunContext, distiller: Distiller, judge: Judge) -> StageState:
+    """Whether every cluster has its samples, or an accepted distillation that is kept."""
+    config = distiller.config
+    scope = [config.samples, config.structured, config.keep, config.max_clusters]
+    return stage_state(
+        context.workspace,
+        "distill",
+        "samples",
+        inputs=["clusters"],
+        decides=[distiller.decides(), scope, judge.decides()],
+    )
+
+
+def reward_state(context: RunContext, judge: Judge) -> StageState:
+    """Whether every parsed sample has an outcome for each component's present revision."""
+    return stage_state(
+        context.workspace,
+        "reward",
+        "rewards",
+        inputs=["samples"],
+        decides=[dict(judge.revisions)],
+    )
+
+
+def distill(
+    context: RunContext,
+    distiller: Distiller,
+    judge: Judge,
+    reward: RewardConfig,
+    pools: RewardPools,
+) -> StageCounts:
+    """Sample and score every cluster that needs it; both tables are committed as it goes.
+
+    Raises:
+        ResourceError: If the cluster cannot hold the actors.
+    """
+    import ray
+
+    watch = Stopwatch()
+    workspace, config = context.workspace, distiller.config
+    check_demand([engine_demand(config), *RewardPools.demands(reward)])
+    state = distill_state(context, distiller, judge)
+    tables = {name: snapshot(workspace, name) for name in ("clusters", "samples", "rewards")}
+    buckets = list(tables["clusters"].files)
+    scope = None
+    if config.max_clusters is not None:
+        task = ray.remote(num_cpus=TASK_CPUS)(clusters_in_scope)
+        scope = ray.get(task.remote(workspace, tables["clusters"], config.max_clusters))
+    batch_rows = config.batch_clusters * config.samples
+    dataset = (
+        ray.data.from_items(
+            [{"bucket": bucket} for bucket in buckets], override_num_blocks=max(len(buckets), 1)
+        )
+        .map_batches(
+            _missing_samples,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_args=(workspace, tables, distiller, judge, scope, batch_rows),
+            num_cpus=TASK_CPUS,
+        )
+        .map_batches(
+            _EngineActor,
+            fn_constructor_args=(distiller,),
+            compute=ray.data.ActorPoolStrategy(size=config.engines),
+            batch_size=batch_rows,
+            batch_format="pyarrow",
+            num_cpus=config.engine_cpus,
+            num_gpus=config.engine_gpus,
+        )
+        .map_batches(
+            _parse_and_score,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_args=(workspace, distiller.revision, pools, judge.revisions),
+            num_cpus=TASK_CPUS,
+        )
+    )
+    spans: list[Span] = []
+    totals = commit_stream(
+        manifests_of(dataset) if buckets else (),
+        context.committer("samples", "rewards"),
+        stage="distill",
+        unit="samples",
+        spans=spans,
+    )
+    context.workspace.write_json(f"runs/{context.run}/spans.json", spans)
+    return _finish(context, judge, state, totals, watch)
+
+
+def _finish(
+    context: RunContext, judge: Judge, state: StageState, totals: Counter[str], watch: Stopwatch
+) -> StageCounts:
+    rejects = {name: n for name, n in totals.items() if name.startswith("rejected:")}
+    counts = StageCounts(
+        stage="distill",
+        unit="samples",
+        rows_in=totals["samples"],
+        parts={"parsed": totals["parsed"], **dict(sorted(rejects.items()))},
+        seconds=watch.seconds,
+        extra={name: totals[name] for name in ("tokens", "clusters", "scores", "unscored")},
+    ).check()
+    record = {**counts.parts, **counts.extra}
+    committer = context.committer("samples", "rewards")
+    committer.complete("samples", state.completion(context.run, record))
+    rewards = reward_state(context, judge)
+    committer.complete("rewards", rewards.completion(context.run, record))
+    return counts.log()
+
+
+def engine_demand(config: DistillConfig) -> Demand:
+    """What the engines ask of the cluster."""
+    return Demand("vLLM engines", config.engines, config.engine_cpus, config.engine_gpus)
+
+
+def clusters_in_scope(workspace: Workspace, clusters: Snapshot, limit: int) -> list[str]:
+    """The keys of at most ``limit`` clusters: of each task in turn the most cohesive one left."""
+    rows = read_files(workspace, "clusters", clusters.paths, ["cluster", "task", "cohesion"])
+    ranked: dict[str, list[tuple[float, str]]] = {}
+    for row in rows.to_pylist():
+        ranked.setdefault(row["task"], []).append((-row["cohesion"], row["cluster"]))
+    turns = [
+        (place, task, key)
+        for task, found in ranked.items()
+        for place, (_, key) in enumerate(sorted(found))
+    ]
+    return [key for _, _, key in sorted(turns)[:limit]]
+
+
+def _missing_samples(
+    batch: pa.Table,
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    distiller: Distiller,
+    judge: Judge,
+    scope: Sequence[str] | None,
+    block_rows: int,
+) -> Iterator[pa.Table]:
+    """The samples that one bucket lacks, with their prompts, in blocks; runs in a worker."""
+    yield _WANTED.empty_table()
+    for bucket in batch["bucket"].to_pylist():
+        wanted = _wanted(workspace, tables, distiller, judge, scope, bucket)
+        for start in range(0, len(wanted), block_rows):
+            rows = [_with_prompt(row, distiller) for row in wanted[start : start + block_rows]]
+            yield pa.Table.from_pylist(rows, schema=_WANTED)
+
+
+def _wanted(
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    distiller: Distiller,
+    judge: Judge,
+    scope: Sequence[str] | None,
+    bucket: int,
+) -> list[dict[str, Any]]:
+    """The missing samples of one bucket, without prompts; the most cohesive clusters first."""
+    judgments = judge.judge(workspace, tables, bucket)
+    if scope is not None:
+        inside = set(scope)
+        judgments = [found for found in judgments if found.cluster["cluster"] in inside]
+    if distiller.config.keep == "accepted":
+        judgments = [found for found in judgments if found.best is None]
+    judgments.sort(key=lambda found: -found.cluster["cohesion"])
+    wanted = [
+        {
+            "sample": distiller.sample_key(found.cluster["cluster"], index),
+            "cluster": found.cluster["cluster"],
+            "task": found.cluster["task"],
+            "inputs": found.cluster["inputs"],
+            "index": index,
+            "constrained": distiller.is_constrained(index),
+        }
+        for found in judgments
+        for index in range(distiller.config.samples)
+    ]
+    paths = tables["samples"].in_bucket(bucket)
+    held = read_files(workspace, "samples", paths, ["sample", "reason", "attempts"])
+    keys = pa.table({"sample": pa.array([row["sample"] for row in wanted], pa.string())})
+    missing = uncovered(keys, held, "sample")
+    attempts = dict(
+        zip(missing["sample"].to_pylist(), missing["attempts"].to_pylist(), strict=True)
+    )
+    return [
+        {**row, "attempts": attempts[row["sample"]]} for row in wanted if row["sample"] in attempts
+    ]
+
+
+def _with_prompt(row: dict[str, Any], distiller: Distiller) -> dict[str, Any]:
+    prompt_ids = render_prompt(distiller.config.model, row["inputs"], row["task"])
+    if len(prompt_ids) > distiller.prompt_budget():
+        return {**row, "prompt_ids": [], "reason": PROMPT_TOO_LONG}
+    return {**row, "prompt_ids": prompt_ids}
+
+
+def render_prompt(model: str, inputs: Sequence[str], task: str) -> list[int]:
+    """The token ids of a cluster's prompt in the model's chat template."""
+    return _tokenizer(model).apply_chat_template(
+        build_messages(inputs, task), add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model_folder(model), trust_remote_code=False)
+
+
+class _EngineActor:
+    def __init__(self, distiller: Distiller) -> None:
+        config = distiller.config
+        # Ray sets the threads to the whole CPUs booked; a started one counts as one more thread.
+        threads = None if config.engine_gpus > 0 else math.ceil(config.engine_cpus)
+        self._config = config
+        self._generator = VllmGenerator(config.model, config, threads=threads)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        if not rows:
+            return _GENERATED.empty_table()
+        asked = [row for row in rows if row["reason"] is None]
+        started = time.time()
+        generated = self._generator.generate([self._request(row) for row in asked])
+        done = {
+            row["sample"]: {
+                "text": found.text,
+                "logprob": found.logprob,
+                "tokens": found.tokens,
+                "finish": found.finish,
+            }
+            for row, found in zip(asked, generated, strict=True)
+        }
+        span = {"started": started, "ended": time.time()}
+        return pa.Table.from_pylist(
+            [{**row, **done.get(row["sample"], {}), **span} for row in rows], schema=_GENERATED
+        )
+
+    def _request(self, row: Mapping[str, Any]) -> GenerationRequest:
+        pattern = None
+        if row["constrained"]:
+            pattern = answer_pattern(row["task"], max_tokens=self._config.max_tokens)
+        seed = int(row["sample"][:8], 16)
+        return GenerationRequest(row["prompt_ids"], seed, pattern)
+
+
+def _parse_and_score(
+    batch: pa.Table,
+    workspace: Workspace,
+    distiller: str,
+    pools: RewardPools,
+    revisions: Mapping[str, str],
+) -> pa.Table:
+    """Parse a batch's outputs, have the reward actors score them, write both; runs in a worker."""
+    if not batch.num_rows:
+        return Manifest().to_table()
+    rows = batch.to_pylist()
+    samples = [{**row, "distiller": distiller, **_parsed(row)} for row in rows]
+    schema = TABLES["samples"].file_schema
+    named = [
+        {**{name: row.get(name) for name in schema.names}, "attempts": row["attempts"] + 1}
+        for row in samples
+    ]
+    files = write_by_bucket(workspace, "samples", pa.Table.from_pylist(named, schema=schema))
+    inputs = {row["sample"]: (row["task"], row["inputs"]) for row in rows}
+    scored = _score(samples, inputs, workspace, pools, revisions)
+    counts = Counter(
+        samples=len(samples),
+        tokens=sum(row["tokens"] or 0 for row in samples),
+        clusters=len({row["cluster"] for row in samples}),
+        **scored.counts,
+    )
+    counts.update(
+        "parsed" if row["reason"] is None else f"rejected:{row['reason']}" for row in samples
+    )
+    engine = {("generate", row["started"], row["ended"]) for row in rows}
+    return Manifest(
+        [*files, *scored.files], counts=counts, spans=[*engine, *scored.spans]
+    ).to_table()
+
+
+def _parsed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The parsed columns of a sample: thought and turns, or the reason why there are none."""
+    if row["reason"] is not None:
+        return {}
+    try:
+        found = parse_distilled(row["text"], row["task"])
+    except RecordError as error:
+        return {"reason": "cut_off" if row["finish"] == "length" else error.reason}
+    return {"thought": found.thought, "turns": [turn._asdict() for turn in found.turns]}
+
+
+def _score(
+    samples: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, tuple[str, Sequence[str]]],
+    workspace: Workspace,
+    pools: RewardPools,
+    revisions: Mapping[str, str],
+) -> Manifest:
+    """Have samples scored and write their rewards; samples without an output are left out."""
+    able = [row for row in samples if row["text"]]
+    requests = [score_request(row, *inputs[row["sample"]]) for row in able]
+    scores, spans = pools.score(requests)
+    rows = [
+        {
+            "sample": row["sample"],
+            "cluster": row["cluster"],
+            "component": name,
+            "revision": revisions[name],
+            "value": found.value,
+            "reason": found.reason,
+            "attempts": 1,
+        }
+        for name, outcomes in scores.items()
+        for row, found in zip(able, outcomes, strict=True)
+    ]
+    table = pa.Table.from_pylist(rows, schema=TABLES["rewards"].file_schema)
+    counts = {"scores": len(rows), "unscored": sum(row["value"] is None for row in rows)}
+    return Manifest(write_by_bucket(workspace, "rewards", table), counts=counts, spans=spans)
+
+
+def score_request(row: Mapping[str, Any], task: str, inputs: Sequence[str]) -> ScoreRequest:
+    """A sample as the reward actors read it, at application time: the targets are the inputs.
+
+    An output without answer tags is scored whole, as in the paper's code; its format says so.
+    """
+    answer = extract_answer(row["text"]) or row["text"]
+    turns = row.get("turns")
+    pair = embed_text([Turn(**turn) for turn in turns]) if turns else answer
+    return ScoreRequest(
+        key=row["sample"],
+        task=task,
+        text=row["text"],
+        answer=answer,
+        pair=pair,
+        targets=tuple(inputs),
+        inputs=tuple(inputs),
+    )
+
+
+def reward_missing(context: RunContext, judge: Judge, pools: RewardPools) -> int:
+    """Score the samples that lack an outcome for a component's present revision; how many scores.
+
+    Outcomes of other revisions are replaced.
+    """
+    import ray
+
+    workspace = context.workspace
+    state = reward_state(context, judge)
+    tables = {name: snapshot(workspace, name) for name in ("clusters", "samples", "rewards")}
+    task = ray.remote(num_cpus=TASK_CPUS)(_reward_bucket)
+    committer = context.committer("rewards")
+    totals = commit_stream(
+        run_tasks(
+            task,
+            [
+                (workspace, tables, bucket, dict(judge.revisions), pools)
+                for bucket in tables["samples"].files
+            ],
+            in_flight=4,
+        ),
+        committer,
+        stage="reward",
+        unit="scores",
+    )
+    committer.complete("rewards", state.completion(context.run, dict(totals)))
+    return totals["scores"]
+
+
+def _reward_bucket(
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    bucket: int,
+    revisions: Mapping[str, str],
+    pools: RewardPools,
+) -> Manifest:
+    paths = tables["rewards"].in_bucket(bucket)
+    held = read_files(workspace, "rewards", paths)
+    current = held.filter(pc.is_in(held["revision"], value_set=pa.array(list(revisions.values()))))
+    scored = Counter(current["sample"].to_pylist())
+    columns = ["cluster", "task", "inputs"]
+    clusters = read_files(workspace, "clusters", tables["clusters"].in_bucket(bucket), columns)
+    of_cluster = {row["cluster"]: (row["task"], row["inputs"]) for row in clusters.to_pylist()}
+    samples = read_files(workspace, "samples", tables["samples"].in_bucket(bucket)).to_pylist()
+    lacking = [
+        row
+        for row in samples
+        if scored[row["sample"]] < len(revisions) and row["cluster"] in of_cluster
+    ]
+    inputs = {row["sample"]: of_cluster[row["cluster"]] for row in lacking}
+    again = set(inputs)
+    found = _score(lacking, inputs, workspace, pools, revisions)
+    keep = current.filter(
+        pa.array([sample not in again for sample in current["sample"].to_pylist()], pa.bool_())
+    )
+    if keep.num_rows == held.num_rows:
+        return found
+    files = [*found.files, *write_by_bucket(workspace, "rewards", keep)]
+    return Manifest(files, {"rewards": paths}, found.counts, found.spans)

@@ -1,0 +1,204 @@
+"""Embed: records → embeddings, by a pool of encoder actors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from mixup.clusters.linearize import embed_text
+from mixup.config import EmbedConfig
+from mixup.ledger import StageCounts
+from mixup.models.encoder import SentenceEncoder
+from mixup.records import Turn
+from mixup.stages.ingest import TASK_CPUS
+from mixup.stages.pool import missing_keys, records_of
+from mixup.stages.run import (
+    Manifest,
+    RunContext,
+    StageState,
+    Stopwatch,
+    commit_stream,
+    manifests_of,
+    stage_state,
+)
+from mixup.tables import Snapshot, changed_buckets, read_files, snapshot, write_by_bucket
+from mixup.workspace import Workspace
+
+_TO_EMBED = pa.schema([("uid", pa.string()), ("text", pa.string()), ("attempts", pa.int32())])
+_EMBEDDED = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("vector", pa.list_(pa.float32())),
+        ("truncated", pa.bool_()),
+        ("attempts", pa.int32()),
+    ]
+)
+NO_DIRECTION = "no_direction"
+"""The encoder gave a vector without a direction: zero or not a number."""
+
+
+def embed_state(context: RunContext, encoder: str) -> StageState:
+    """Whether every record has an outcome for the encoder's revision."""
+    return stage_state(
+        context.workspace, "embed", "embeddings", inputs=["records"], decides=encoder
+    )
+
+
+def embed(context: RunContext, config: EmbedConfig, encoder: str) -> StageCounts:
+    """Embed the records that have no outcome for this encoder.
+
+    Args:
+        context: The run.
+        config: The encoder and its actors.
+        encoder: The encoder's revision.
+    """
+    import ray
+
+    watch = Stopwatch()
+    workspace = context.workspace
+    state = embed_state(context, encoder)
+    tables = {name: snapshot(workspace, name) for name in ("records", "embeddings")}
+    buckets = changed_buckets(workspace, tables["records"], state.consumed("records"))
+    dataset = (
+        ray.data.from_items(
+            [{"bucket": bucket} for bucket in buckets], override_num_blocks=max(len(buckets), 1)
+        )
+        .map_batches(
+            _missing_texts,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_args=(workspace, tables, encoder, config.batch_rows),
+            num_cpus=TASK_CPUS,
+        )
+        .map_batches(
+            _EmbedActor,
+            fn_constructor_args=(config,),
+            compute=ray.data.ActorPoolStrategy(size=config.actors),
+            batch_size=config.batch_rows,
+            batch_format="pyarrow",
+            num_cpus=config.actor_cpus,
+            num_gpus=config.actor_gpus,
+        )
+        .map_batches(
+            _write_embeddings,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_args=(workspace, encoder),
+            num_cpus=TASK_CPUS,
+        )
+    )
+    totals = commit_stream(
+        manifests_of(dataset) if buckets else (),
+        context.committer("embeddings"),
+        stage="embed",
+        unit="rows",
+    )
+    counts = StageCounts(
+        stage="embed",
+        unit="records",
+        rows_in=totals["rows"],
+        parts={"embedded": totals["embedded"], NO_DIRECTION: totals[NO_DIRECTION]},
+        dropped=(NO_DIRECTION,),
+        seconds=watch.seconds,
+        extra={"truncated": totals["truncated"]},
+    ).check()
+    context.committer("embeddings").complete(
+        "embeddings", state.completion(context.run, {**counts.parts, **counts.extra})
+    )
+    return counts.log()
+
+
+def _missing_texts(
+    batch: pa.Table,
+    workspace: Workspace,
+    tables: dict[str, Snapshot],
+    encoder: str,
+    block_rows: int,
+) -> Iterator[pa.Table]:
+    """The texts of one bucket that have no embedding, in blocks; runs in a worker."""
+    yield _TO_EMBED.empty_table()
+    for bucket in batch["bucket"].to_pylist():
+        uids = read_files(workspace, "records", tables["records"].in_bucket(bucket), ["uid"])
+        wanted = missing_keys(
+            workspace,
+            uids["uid"],
+            tables["embeddings"],
+            bucket,
+            key="uid",
+            where=("encoder", encoder),
+        )
+        for part in records_of(workspace, tables["records"], bucket, wanted):
+            for start in range(0, part.num_rows, block_rows):
+                rows = part.slice(start, block_rows)
+                texts = [
+                    embed_text([Turn(**turn) for turn in turns])
+                    for turns in rows["turns"].to_pylist()
+                ]
+                columns = [rows["uid"], pa.array(texts, pa.string()), rows["attempts"]]
+                yield pa.table(columns, schema=_TO_EMBED)
+
+
+class _EmbedActor:
+    def __init__(self, config: EmbedConfig) -> None:
+        self._encoder = SentenceEncoder(
+            config.model, encode_rows=config.encode_rows, on_gpu=config.actor_gpus > 0
+        )
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        if not batch.num_rows:
+            return _EMBEDDED.empty_table()
+        encoded = self._encoder.encode(batch["text"].to_pylist())
+        return pa.table(
+            [
+                batch["uid"],
+                vectors_to_arrow(encoded.vectors_ND),
+                pa.array(encoded.truncated_N),
+                batch["attempts"],
+            ],
+            schema=_EMBEDDED,
+        )
+
+
+def _write_embeddings(batch: pa.Table, workspace: Workspace, encoder: str) -> pa.Table:
+    if not batch.num_rows:
+        return Manifest().to_table()
+    vectors_ND = vectors_from_arrow(batch["vector"])
+    good = np.isfinite(vectors_ND).all(axis=1)
+    rows = pa.table(
+        {
+            "uid": batch["uid"],
+            "encoder": pa.array([encoder] * batch.num_rows),
+            "vector": pa.array(
+                [v if ok else None for v, ok in zip(list(vectors_ND), good, strict=True)],
+                pa.list_(pa.float32()),
+            ),
+            "truncated": batch["truncated"],
+            "reason": pa.array([None if ok else NO_DIRECTION for ok in good], pa.string()),
+            "attempts": pa.array([made + 1 for made in batch["attempts"].to_pylist()], pa.int32()),
+        }
+    )
+    counts = {
+        "rows": batch.num_rows,
+        "embedded": int(good.sum()),
+        NO_DIRECTION: int((~good).sum()),
+        "truncated": sum(batch["truncated"].to_pylist()),
+    }
+    return Manifest(write_by_bucket(workspace, "embeddings", rows), counts=counts).to_table()
+
+
+def vectors_to_arrow(vectors_ND: np.ndarray) -> pa.ListArray:
+    """A list<float32> column of N vectors of D numbers, without a copy of the numbers."""
+    rows, width = vectors_ND.shape
+    offsets = pa.array(np.arange(0, (rows + 1) * width, width, dtype=np.int32))
+    flat = pa.array(np.ascontiguousarray(vectors_ND, dtype=np.float32).reshape(-1))
+    return pa.ListArray.from_arrays(offsets, flat)
+
+
+def vectors_from_arrow(column: pa.ChunkedArray) -> np.ndarray:
+    """A float32 (N, D) array from a list<float32> column without nulls."""
+    if not len(column):
+        return np.empty((0, 0), dtype=np.float32)
+    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
+    return flat.reshape(len(column), -1)

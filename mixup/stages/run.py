@@ -1,0 +1,224 @@
+"""What every stage is given: the workspace, the right to write to it, and the pool of this run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from mixup.records import content_key
+from mixup.tables import Committer, Completion, WrittenFile, last_completion, version
+from mixup.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+Span = tuple[str, float, float]
+"""What was worked on, and from when to when, in seconds since the epoch."""
+
+SPANS_KEPT = 10_000
+MANIFEST = pa.schema([("manifest", pa.string())])
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run of a pipeline.
+
+    Attributes:
+        workspace: Where the tables are.
+        run: The run's id.
+        token: The fencing token of the lock it holds.
+        pool: Fingerprints of the input files that make up the pool of this run. The tables may hold
+            more: rows of files that the config no longer names stay there and are not used.
+        commit_interval_s: Least seconds between two commits.
+    """
+
+    workspace: Workspace
+    run: str
+    token: int
+    pool: tuple[str, ...] = ()
+    commit_interval_s: float = 5.0
+
+    @property
+    def pool_key(self) -> str:
+        """A key of the files in the pool."""
+        return content_key(sorted(self.pool))
+
+    def committer(self, *tables: str) -> Committer:
+        """A committer for some tables, in that order."""
+        return Committer(
+            self.workspace,
+            token=self.token,
+            run=self.run,
+            tables=tables,
+            interval_s=self.commit_interval_s,
+        )
+
+
+@dataclass(frozen=True)
+class StageState:
+    """Whether a stage has anything to do, and what to record when it is done.
+
+    A stage is current when its last completion has the same fingerprint and read the same versions
+    of its inputs.
+    """
+
+    stage: str
+    table: str
+    fingerprint: str
+    inputs: Mapping[str, int]
+    last: Completion | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing that decides the stage's outcomes has changed."""
+        return (
+            self.last is not None
+            and self.last.fingerprint == self.fingerprint
+            and dict(self.last.inputs) == dict(self.inputs)
+        )
+
+    def consumed(self, table: str) -> int:
+        """The version of an input up to which all is covered under today's fingerprint; -1: none."""
+        if self.last is None or self.last.fingerprint != self.fingerprint:
+            return -1
+        return self.last.inputs.get(table, -1)
+
+    def completion(self, run: str, counts: Mapping[str, int]) -> Completion:
+        """The record of the stage's end."""
+        return Completion(self.stage, self.fingerprint, dict(self.inputs), dict(counts), run)
+
+
+def stage_state(
+    workspace: Workspace, stage: str, table: str, *, inputs: Sequence[str], decides: object
+) -> StageState:
+    """The state of a stage that writes ``table`` from ``inputs``, as decided by JSON data."""
+    versions = {name: version(workspace, name) for name in inputs}
+    last = last_completion(workspace, table, stage)
+    return StageState(stage, table, content_key(stage, decides), versions, last)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one task did: files written, files they replace, counts, and who worked when.
+
+    This is all that comes back to the driver; it does not grow with the rows.
+    """
+
+    files: Sequence[WrittenFile] = ()
+    removed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    spans: Sequence[Span] = ()
+
+    def to_table(self) -> pa.Table:
+        """One row of a Ray Data block."""
+        document = {
+            "files": [asdict(file) for file in self.files],
+            "removed": {name: list(paths) for name, paths in self.removed.items()},
+            "counts": dict(self.counts),
+            "spans": [list(span) for span in self.spans],
+        }
+        return pa.table({"manifest": [json.dumps(document)]}, schema=MANIFEST)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest that ``to_table`` wrote."""
+        document = json.loads(text)
+        files = [WrittenFile(**file) for file in document["files"]]
+        spans = [(name, start, end) for name, start, end in document["spans"]]
+        return cls(files, document["removed"], document["counts"], spans)
+
+
+def commit_stream(
+    manifests: Iterable[Manifest],
+    committer: Committer,
+    *,
+    stage: str,
+    unit: str,
+    total: int | None = None,
+    spans: list[Span] | None = None,
+) -> Counter[str]:
+    """Commit manifests as they come; their summed counts. Shows progress on a terminal.
+
+    Args:
+        manifests: What the tasks did, in any order.
+        committer: Commits their files.
+        stage: The stage's name.
+        unit: The name of the count that is progress, such as ``rows``.
+        total: How much of it there is, if known.
+        spans: Takes the first ``SPANS_KEPT`` spans.
+    """
+    totals: Counter[str] = Counter()
+    with _progress(stage, unit, total) as advance:
+        for manifest in manifests:
+            committer.add(manifest.files, manifest.removed)
+            totals.update(manifest.counts)
+            if spans is not None and len(spans) < SPANS_KEPT:
+                spans.extend(manifest.spans)
+            advance(manifest.counts.get(unit, 0))
+    committer.commit()
+    return totals
+
+
+_LINE_EVERY_S = 30.0
+
+
+@contextmanager
+def _progress(stage: str, unit: str, total: int | None) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal; elsewhere a plain line every half minute. Yields what counts it on."""
+    if sys.stderr.isatty():
+        with tqdm(desc=stage, unit=f" {unit}", total=total, leave=False) as bar:
+            yield bar.update
+        return
+    done, shown = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, shown
+        done += count
+        if time.monotonic() - shown >= _LINE_EVERY_S:
+            logger.info("%s: %d %s so far", stage, done, unit)
+            shown = time.monotonic()
+
+    yield advance
+
+
+def manifests_of(dataset: Any) -> Iterator[Manifest]:
+    """The manifests of a Ray Data stream, as its tasks end."""
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for text in batch["manifest"].to_pylist():
+            yield Manifest.from_json(text)
+
+
+def run_tasks(function: Any, arguments: Sequence[tuple], *, in_flight: int) -> Iterator[Manifest]:
+    """Run a remote function over arguments with a bounded number in flight; manifests as they end."""
+    import ray
+
+    waiting = list(reversed(arguments))
+    running: set[Any] = set()
+    while waiting or running:
+        while waiting and len(running) < in_flight:
+            running.add(function.remote(*waiting.pop()))
+        done, rest = ray.wait(list(running), num_returns=1)
+        running = set(rest)
+        for reference in done:
+            yield ray.get(reference)
+
+
+class Stopwatch:
+    """Wall seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return round(time.monotonic() - self._start, 2)

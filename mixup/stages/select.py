@@ -1,0 +1,173 @@
+"""Select: the best distilled pairs and the best originals, and the fate of everything else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mixup.config import SelectConfig
+from mixup.errors import MixupError
+from mixup.ledger import (
+    FATE_DUPLICATE,
+    FATE_MERGED,
+    FATE_ORIGINAL,
+    FATE_QUARANTINED,
+    StageCounts,
+    check_fates,
+    left_out,
+)
+from mixup.selection.mixing import MixSizes, mix
+from mixup.stages.ingest import TASK_CPUS
+from mixup.stages.run import RunContext, Stopwatch
+from mixup.stages.survey import SURVEYED, Survey, SurveySettings, survey_bucket
+from mixup.tables import Snapshot
+
+_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What goes into a release.
+
+    Attributes:
+        originals: Record uids, best first.
+        distilled: Cluster keys, best first.
+        quality: Quality of each selected row, by its key.
+        sizes: What was wanted and what there was.
+        fates: Occurrences by fate.
+        survey: Counts and examples of the whole pool.
+        counts: The stage's counts.
+    """
+
+    originals: list[str]
+    distilled: list[str]
+    quality: Mapping[str, float]
+    sizes: MixSizes
+    fates: dict[str, int]
+    survey: Survey
+    counts: StageCounts
+
+
+def survey_pool(
+    context: RunContext, tables: Mapping[str, Snapshot], settings: SurveySettings
+) -> Survey:
+    """The survey of all buckets, merged as their tasks end."""
+    import ray
+
+    task = ray.remote(num_cpus=TASK_CPUS)(survey_bucket)
+    survey = Survey(settings.limit)
+    waiting = sorted({bucket for name in SURVEYED for bucket in tables[name].files}, reverse=True)
+    running: set = set()
+    while waiting or running:
+        while waiting and len(running) < _IN_FLIGHT:
+            bucket = waiting.pop()
+            running.add(task.remote(context.workspace, tables, bucket, context.pool, settings))
+        (done, *_), rest = ray.wait(list(running), num_returns=1)
+        running = set(rest)
+        survey.merge(ray.get(done))
+    return survey
+
+
+def select(
+    context: RunContext,
+    tables: Mapping[str, Snapshot],
+    config: SelectConfig,
+    settings: SurveySettings,
+    quarantined: int,
+) -> Selection:
+    """Choose the rows of a release and account for every occurrence of the pool.
+
+    Args:
+        context: The run.
+        tables: The versions that the release is made from.
+        config: Size, share and licences.
+        settings: What the survey needs.
+        quarantined: Quarantined occurrences of the pool's files.
+
+    Raises:
+        LedgerError: If an occurrence has no fate or several.
+        MixupError: If the release falls short and the config says ``fail``.
+    """
+    watch = Stopwatch()
+    survey = survey_pool(context, tables, settings)
+    originals = survey.originals.keys if survey.originals else []
+    distilled = _distinct(survey, set(originals))
+    sizes = mix(
+        len(distilled),
+        len(originals),
+        size=config.size,
+        distilled_share=config.distilled_share,
+        policy=config.shortfall,
+    )
+    if config.shortfall == "fail" and sizes.short:
+        raise MixupError(
+            f"the release falls short by {sizes.short} of {config.size} rows: {len(distilled)} "
+            f"distilled and {len(originals)} original candidates; lower select.size or set "
+            "select.shortfall to shrink or fill"
+        )
+    originals, distilled = originals[: sizes.originals], distilled[: sizes.distilled]
+    fates = _fates(survey, originals, distilled, quarantined)
+    check_fates(fates, survey.counts["occurrences"] + quarantined)
+    counts = StageCounts(
+        stage="select",
+        unit="candidates",
+        rows_in=survey.counts["original_candidates"] + survey.counts["accepted"],
+        parts={
+            "originals": len(originals),
+            "distilled": len(distilled),
+            "not_selected": survey.counts["original_candidates"]
+            - len(originals)
+            + survey.counts["accepted"]
+            - len(distilled),
+        },
+        seconds=watch.seconds,
+    ).check()
+    quality = {key: survey.qualities[key] for key in distilled}
+    if survey.originals:
+        ranked = zip(survey.originals.keys, survey.originals.quality_N.tolist(), strict=True)
+        quality.update(list(ranked)[: len(originals)])
+    return Selection(originals, distilled, quality, sizes, fates, survey, counts.log())
+
+
+def _distinct(survey: Survey, originals: set[str]) -> list[str]:
+    """The distilled candidates whose pair is neither an original's nor a better candidate's."""
+    seen = set(originals)
+    found = []
+    for key in survey.distilled.keys if survey.distilled else []:
+        if survey.pairs[key] not in seen:
+            seen.add(survey.pairs[key])
+            found.append(key)
+    return found
+
+
+def _fates(
+    survey: Survey, originals: list[str], distilled: list[str], quarantined: int
+) -> dict[str, int]:
+    """Occurrences by fate. A member of a cluster shares the cluster's fate.
+
+    Raises:
+        LedgerError: If the clustered records are not exactly the clusters' members.
+    """
+    counts = survey.counts
+    members = {
+        name.partition(":")[2]: count
+        for name, count in counts.items()
+        if name.startswith("members:")
+    }
+    check_fates(members, counts["clustered"])
+    merged = sum(survey.members[key] for key in distilled)
+    fates = Counter(
+        {
+            FATE_ORIGINAL: len(originals),
+            FATE_MERGED: merged,
+            FATE_DUPLICATE: counts[FATE_DUPLICATE],
+            FATE_QUARANTINED: quarantined,
+            left_out("original_not_selected"): counts["original_candidates"] - len(originals),
+            left_out("cluster_not_selected"): members.pop("cluster_accepted", 0) - merged,
+        }
+    )
+    fates.update({left_out(state): count for state, count in members.items()})
+    fates.update({name: n for name, n in counts.items() if name.startswith(left_out(""))})
+    kept = (FATE_ORIGINAL, FATE_MERGED, FATE_DUPLICATE, FATE_QUARANTINED)
+    return {name: count for name, count in fates.items() if count or name in kept}

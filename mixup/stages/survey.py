@@ -1,0 +1,298 @@
+"""Survey: one pass over the buckets that counts fates and finds the best candidates.
+
+A bucket's survey holds counts and at most ``limit`` candidates of each part, so that what the driver
+merges is bounded by the size of the release, not of the pool.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixup.ledger import FATE_DUPLICATE, left_out
+from mixup.records import Turn, content_key, uid_of
+from mixup.report.digest import UNIT_BINS, ClusterExample, SampleExample
+from mixup.rewards.format import format_score
+from mixup.selection.licences import allowed
+from mixup.selection.mixing import Ranked, TopRanked
+from mixup.stages.pool import pool_occurrences
+from mixup.stages.verdicts import Judge, Judgment, Verdict
+from mixup.tables import Snapshot, read_files
+from mixup.workspace import Workspace
+
+SURVEYED = (
+    "occurrences",
+    "ratings",
+    "curation",
+    "clusters",
+    "samples",
+    "rewards",
+)
+EXAMPLES_OF_A_KIND = 12
+
+CLUSTER_ACCEPTED = "cluster_accepted"
+CLUSTER_REJECTED = "cluster_rejected"
+CLUSTER_NOT_DISTILLED = "cluster_not_distilled"
+
+
+@dataclass
+class Survey:
+    """What the survey of some buckets found; adds up.
+
+    Attributes:
+        counts: Counts by name; those of fates are in occurrences, see ``survey_bucket``.
+        sources: Occurrences by (source, licence).
+        ratings: Records by observed rating.
+        bins: Histograms on [0, 1] by name, ``UNIT_BINS`` counts each.
+        cluster_sizes: Clusters by members.
+        rejects: Samples by reason.
+        licences: Licence by candidate key, of the candidates only.
+        originals: The best original candidates.
+        distilled: The best distilled candidates, by cluster.
+        pairs: The content uid of each distilled candidate, to find equal ones.
+        members: How many members each distilled candidate merges.
+        qualities: The quality of each distilled candidate.
+        examples: Clusters to show: accepted ones and others, a seeded draw of each.
+    """
+
+    limit: int
+    counts: Counter[str] = field(default_factory=Counter)
+    sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ratings: Counter[int] = field(default_factory=Counter)
+    bins: dict[str, np.ndarray] = field(default_factory=dict)
+    cluster_sizes: Counter[int] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    originals: Ranked | None = None
+    distilled: Ranked | None = None
+    pairs: dict[str, str] = field(default_factory=dict)
+    members: dict[str, int] = field(default_factory=dict)
+    qualities: dict[str, float] = field(default_factory=dict)
+    examples: dict[bool, list[ClusterExample]] = field(
+        default_factory=lambda: {True: [], False: []}
+    )
+
+    def merge(self, other: Survey) -> None:
+        """Take in the survey of other buckets."""
+        for mine, theirs in (
+            (self.counts, other.counts),
+            (self.sources, other.sources),
+            (self.ratings, other.ratings),
+            (self.cluster_sizes, other.cluster_sizes),
+            (self.rejects, other.rejects),
+        ):
+            mine.update(theirs)  # type: ignore[arg-type]  # of one type each
+        for name, bins in other.bins.items():
+            self.bins[name] = self.bins.get(name, np.zeros(UNIT_BINS, np.int64)) + bins
+        self.originals = _best(self.limit, self.originals, other.originals)
+        self.distilled = _best(self.limit, self.distilled, other.distilled)
+        chosen = set(self.distilled.keys) if self.distilled else set()
+        for mine, theirs in (
+            (self.pairs, other.pairs),
+            (self.members, other.members),
+            (self.qualities, other.qualities),
+        ):
+            merged = {**mine, **theirs}
+            mine.clear()
+            mine.update({key: merged[key] for key in merged if key in chosen})
+        for kind, found in other.examples.items():
+            self.examples[kind] = _drawn([*self.examples[kind], *found])
+
+
+def _best(limit: int, first: Ranked | None, second: Ranked | None) -> Ranked | None:
+    top = TopRanked(limit)
+    for part in (first, second):
+        if part is not None and part.keys:
+            top.add(part.keys, part.quality_N, part.long_tail_N)
+    return top.result()
+
+
+def _drawn(examples: Sequence[ClusterExample]) -> list[ClusterExample]:
+    """A draw that depends on the clusters' keys only."""
+    ordered = sorted(examples, key=lambda example: content_key("example", example.cluster))
+    return ordered[:EXAMPLES_OF_A_KIND]
+
+
+@dataclass(frozen=True)
+class SurveySettings:
+    """What the survey needs to know.
+
+    Attributes:
+        judge: The rules for samples.
+        rater: The rater's revision.
+        licences: Allowed licences, or None for all.
+        limit: Candidates wanted of each part.
+        scope: Clusters that may be distilled, or None for all.
+    """
+
+    judge: Judge
+    rater: str
+    licences: tuple[str, ...] | None
+    limit: int
+    scope: frozenset[str] | None = None
+
+
+def survey_bucket(
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    bucket: int,
+    pool: Sequence[str],
+    settings: SurveySettings,
+) -> Survey:
+    """Survey one bucket; runs in a worker.
+
+    The counts are fates of occurrences but for those of originals and clusters, which are decided
+    only when the candidates of all buckets are ranked: ``original_candidates``, ``members:STATE`` by
+    the state of the members' cluster, and ``clustered`` records, which must equal the members.
+    """
+    survey = Survey(settings.limit)
+    _survey_records(survey, workspace, tables, bucket, pool, settings)
+    judgments = settings.judge.judge(workspace, tables, bucket)
+    for judgment in judgments:
+        _survey_cluster(survey, judgment)
+    survey.distilled = _distilled_candidates(judgments, settings.limit)
+    return survey
+
+
+def _survey_records(
+    survey: Survey,
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    bucket: int,
+    pool: Sequence[str],
+    settings: SurveySettings,
+) -> None:
+    occurrences = pool_occurrences(workspace, tables["occurrences"], bucket, pool)
+    places = zip(occurrences["source"].to_pylist(), occurrences["licence"].to_pylist(), strict=True)
+    survey.sources.update(places)
+    uids = set(occurrences["uid"].to_pylist())
+    survey.counts["records"] += len(uids)
+    survey.counts["occurrences"] += occurrences.num_rows
+    survey.counts[FATE_DUPLICATE] += occurrences.num_rows - len(uids)
+    ratings = read_files(workspace, "ratings", tables["ratings"].in_bucket(bucket))
+    ratings = ratings.filter(pc.equal(ratings["rater"], settings.rater))
+    for uid, rating in zip(ratings["uid"].to_pylist(), ratings["rating"].to_pylist(), strict=True):
+        if rating is not None and uid in uids:
+            survey.ratings[rating] += 1
+    curation = read_files(workspace, "curation", tables["curation"].in_bucket(bucket))
+    known = np.array([q for q in curation["quality"].to_pylist() if q is not None])
+    survey.bins["quality_pool"] = unit_bins(known)
+    keys: list[str] = []
+    for row in curation.to_pylist():
+        fate = _record_fate(row, settings.licences)
+        survey.counts[fate or "original_candidates"] += 1
+        if fate is None:
+            keys.append(row["uid"])
+    chosen = curation.filter(pc.is_in(curation["uid"], value_set=pa.array(keys, pa.string())))
+    top = TopRanked(settings.limit)
+    if chosen.num_rows:
+        long_tail = chosen["long_tail"].to_numpy()
+        top.add(chosen["uid"].to_pylist(), chosen["quality"].to_numpy(), long_tail)
+    survey.originals = top.result()
+
+
+def _record_fate(row: Mapping[str, Any], licences: tuple[str, ...] | None) -> str | None:
+    """The fate of a record that no ranking decides; None for a candidate original."""
+    if row["tier"] == "duplicate":
+        return left_out("near_duplicate")
+    if row["cluster"] is not None:
+        return "clustered"
+    if row["tier"] != "high":
+        return left_out(row["reason"])
+    listed = None if licences is None else list(licences)
+    return None if allowed(row["licence"], listed) else left_out("licence")
+
+
+def _survey_cluster(survey: Survey, judgment: Judgment) -> None:
+    cluster, best = judgment.cluster, judgment.best
+    size = len(cluster["members"])
+    state = CLUSTER_ACCEPTED if best else CLUSTER_REJECTED
+    if not judgment.verdicts:
+        state = CLUSTER_NOT_DISTILLED
+    survey.counts[state] += 1
+    survey.counts[f"members:{state}"] += size
+    survey.cluster_sizes[size] += 1
+    _add_bins(survey, "cohesion", [cluster["cohesion"]])
+    for verdict in judgment.verdicts:
+        _survey_sample(survey, cluster["task"], verdict)
+    if best is not None:
+        key = cluster["cluster"]
+        survey.pairs[key] = uid_of([Turn(**turn) for turn in best.sample["turns"]])
+        survey.members[key] = size
+        survey.qualities[key] = best.values.get("quality") or 0.0
+        survey.counts["accepted"] += 1
+    if judgment.verdicts:
+        kind = best is not None
+        survey.examples[kind] = _drawn([*survey.examples[kind], _example(judgment)])
+
+
+def _distilled_candidates(judgments: Sequence[Judgment], limit: int) -> Ranked:
+    """The best distilled candidates: by combined reward, then by the members' long-tail score."""
+    found = [(judgment.cluster, judgment.best) for judgment in judgments]
+    accepted = [(cluster, best) for cluster, best in found if best is not None]
+    top = TopRanked(limit)
+    if accepted:
+        top.add(
+            [cluster["cluster"] for cluster, _ in accepted],
+            np.array([best.combined.value for _, best in accepted], np.float64),
+            np.array([cluster["long_tail"] for cluster, _ in accepted], np.float64),
+        )
+    return top.result()
+
+
+def _survey_sample(survey: Survey, task: str, verdict: Verdict) -> None:
+    sample = verdict.sample
+    survey.counts["samples"] += 1
+    if verdict.reason is not None:
+        survey.rejects[verdict.reason] += 1
+    for name, value in {**verdict.values, "combined": verdict.combined.value}.items():
+        if value is None:
+            survey.counts[f"missing:{name}"] += 1
+        else:
+            _add_bins(survey, f"reward:{name}", [value])
+    if sample["text"] is not None:
+        kind = "constrained" if sample["constrained"] else "unconstrained"
+        survey.counts[f"{kind}:total"] += 1
+        complies = format_score(sample["text"], task, mode="soft") == 1.0
+        survey.counts[f"{kind}:ok"] += complies
+
+
+def _add_bins(survey: Survey, name: str, values: Sequence[float]) -> None:
+    bins = unit_bins(np.array([value for value in values if value is not None]))
+    survey.bins[name] = survey.bins.get(name, np.zeros(UNIT_BINS, np.int64)) + bins
+
+
+def unit_bins(values_N: np.ndarray) -> np.ndarray:
+    """Counts of values in ``UNIT_BINS`` equal bins on [0, 1]; values outside go to the end bins."""
+    clipped = np.clip(values_N.astype(np.float64), 0.0, 1.0)
+    places = np.minimum((clipped * UNIT_BINS).astype(np.int64), UNIT_BINS - 1)
+    return np.bincount(places, minlength=UNIT_BINS)
+
+
+def _example(judgment: Judgment) -> ClusterExample:
+    cluster = judgment.cluster
+    return ClusterExample(
+        cluster=cluster["cluster"],
+        task=cluster["task"],
+        cohesion=cluster["cohesion"],
+        inputs=tuple(cluster["inputs"]),
+        samples=tuple(
+            SampleExample(
+                text=verdict.sample["text"] or "",
+                thought=verdict.sample["thought"],
+                turns=tuple(Turn(**turn) for turn in verdict.sample["turns"] or ()),
+                finish=verdict.sample["finish"],
+                constrained=bool(verdict.sample["constrained"]),
+                rewards=dict(verdict.values),
+                combined=verdict.combined.value,
+                accepted=verdict.is_accepted,
+                reason=verdict.reason,
+            )
+            for verdict in judgment.verdicts
+        ),
+    )

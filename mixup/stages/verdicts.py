@@ -1,0 +1,136 @@
+"""Verdicts: clusters, samples and rewards of one bucket, put together and judged.
+
+Nothing of this is stored: the combined reward and the best sample are derived, so other weights or
+rules need no new samples.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+
+from mixup.actors.rewards import RewardSettings
+from mixup.config import RewardConfig
+from mixup.rewards.defects import copied_input, repetition
+from mixup.rewards.rubric import COMPONENTS, Combined, Rubric, combine
+from mixup.selection.acceptance import AcceptanceRules, Facts, rejection
+from mixup.tables import Snapshot, read_files
+from mixup.text.parse import extract_answer
+from mixup.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sample with its scores and whether it may enter a release.
+
+    Attributes:
+        sample: The row of the samples table.
+        values: Component to value; None where it could not be computed.
+        combined: The combined reward and its parts.
+        reason: Why it is rejected; None when it is accepted.
+    """
+
+    sample: Mapping[str, Any]
+    values: Mapping[str, float | None]
+    combined: Combined
+    reason: str | None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the sample may enter a release."""
+        return self.reason is None
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """A cluster and the verdicts on its samples, in the order of their index."""
+
+    cluster: Mapping[str, Any]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def best(self) -> Verdict | None:
+        """The accepted sample with the largest reward; ties go to the lower index."""
+        accepted = [verdict for verdict in self.verdicts if verdict.is_accepted]
+        return max(accepted, key=lambda v: v.combined.value or 0.0, default=None)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The rules: weights, acceptance, and the revisions of rewards that count."""
+
+    rubric: Rubric
+    rules: AcceptanceRules
+    revisions: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: RewardConfig, settings: RewardSettings) -> Judge:
+        """The rules of a config."""
+        rules = AcceptanceRules(
+            min_quality=config.min_quality,
+            min_alignment=config.min_alignment,
+            min_coverage=config.min_coverage,
+            min_combined=config.min_combined,
+            max_copied=config.max_copied,
+            max_repetition=config.max_repetition,
+        )
+        revisions = {name: settings.revision(name) for name in COMPONENTS}
+        return cls(Rubric(config.weights, config.task_weights), rules, revisions)
+
+    def decides(self) -> list[Any]:
+        """JSON data of the rules."""
+        weights = {task: dict(found) for task, found in self.rubric.task_weights.items()}
+        return [dict(self.rubric.weights), weights, vars(self.rules), dict(self.revisions)]
+
+    def judge(
+        self, workspace: Workspace, tables: Mapping[str, Snapshot], bucket: int | None
+    ) -> list[Judgment]:
+        """The judgments of all clusters of one bucket, by cluster key."""
+        parts = {
+            name: read_files(workspace, name, tables[name].in_bucket(bucket))
+            for name in ("clusters", "samples", "rewards")
+        }
+        current = pc.is_in(parts["rewards"]["revision"], value_set=_values(self.revisions))
+        values: dict[str, dict[str, float | None]] = defaultdict(dict)
+        for row in parts["rewards"].filter(current).to_pylist():
+            values[row["sample"]][row["component"]] = row["value"]
+        samples: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in parts["samples"].to_pylist():
+            samples[row["cluster"]].append(row)
+        return [
+            Judgment(cluster, tuple(self._verdicts(cluster, samples[cluster["cluster"]], values)))
+            for cluster in sorted(parts["clusters"].to_pylist(), key=lambda row: row["cluster"])
+        ]
+
+    def _verdicts(
+        self,
+        cluster: Mapping[str, Any],
+        samples: list[dict[str, Any]],
+        values: Mapping[str, Mapping[str, float | None]],
+    ) -> list[Verdict]:
+        weights = self.rubric.for_task(cluster["task"])
+        found = []
+        for sample in sorted(samples, key=lambda row: (row["index"], row["sample"])):
+            scores = dict(values.get(sample["sample"], {}))
+            combined = combine(scores, weights)
+            answer = extract_answer(sample["text"] or "") or ""
+            facts = Facts(
+                reason=sample["reason"],
+                finish=sample["finish"] or "",
+                values=scores,
+                combined=combined,
+                copied=copied_input(answer, cluster["inputs"]),
+                repetition=repetition(answer),
+            )
+            found.append(Verdict(sample, scores, combined, rejection(facts, self.rules)))
+        return found
+
+
+def _values(revisions: Mapping[str, str]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(list(revisions.values()))

@@ -1,0 +1,140 @@
+"""A synthetic digest, with hostile text where text of the data is shown."""
+
+from mixup.records import Turn
+from mixup.report.digest import (
+    ClusterExample,
+    Compliance,
+    Counts,
+    Digest,
+    ModelUsed,
+    SampleExample,
+    Share,
+    SourceRows,
+    StageRow,
+)
+
+HOSTILE = (
+    "<script>document.title='pwned'</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }} {% raw %} \"quoted\" 'single' & more",
+    "evil \u202etxt.exe\u202c and \u0000 zero \ud800",
+    '<a href="javascript:alert(1)">click</a>',
+)
+
+COUNTS = Counts(
+    occurrences=20_000,
+    records=18_244,
+    rows=1_612,
+    distilled=612,
+    originals=1_000,
+    wanted_distilled=1_000,
+    wanted_originals=1_000,
+)
+
+
+def bell(center: int, top: int, width: float = 3.0) -> tuple[int, ...]:
+    """Twenty counts around a center bin."""
+    return tuple(round(top * 2 ** (-(((at - center) / width) ** 2))) for at in range(20))
+
+
+def sample(at: int, *, accepted: bool) -> SampleExample:
+    question, answer = (
+        "How do plants turn sunlight into food, and why does it matter for the air we breathe?",
+        "Plants capture sunlight with chlorophyll and use it to combine carbon dioxide and water "
+        "into glucose. Oxygen is released on the way, so photosynthesis feeds the plant and keeps "
+        "the air breathable.",
+    )
+    turns = (Turn("user", question), Turn("assistant", answer))
+    text = f"<think>\nMerge.\n</think>\n\n<answer>\nQ: {question}\nA: {answer}\n</answer>"
+    rewards: dict[str, float | None] = {
+        "format": 1.0,
+        "alignment": 0.84,
+        "quality": 0.91,
+        "coverage": 0.77,
+    }
+    if accepted:
+        return SampleExample(text, "Both ask the same.", turns, "stop", True, rewards, 0.88, True)
+    if at % 2:
+        broken = {"format": 0.0, "alignment": None, "quality": None, "coverage": None}
+        raw = f"Sure! Here is the answer: {HOSTILE[at % 5]}"
+        return SampleExample(raw, None, (), "length", False, broken, None, False, "no_answer_block")
+    low = rewards | {"quality": 0.21}
+    return SampleExample(
+        text, "Short.", turns, "stop", False, low, 0.49, False, "reward_below_threshold"
+    )
+
+
+def example(at: int) -> ClusterExample:
+    inputs = (
+        "Q: what do plant eat\nA: sun light",
+        "Q: Explain photosynthesis.\nA: It is how plants make food from light." + " More." * 160,
+        f"Q: plants and air?\nA: {HOSTILE[at % 5]}",
+    )
+    samples = (sample(at, accepted=True), sample(at, accepted=False))
+    return ClusterExample(f"{at:032x}", "qa", 0.81, inputs, samples)
+
+
+def full_digest() -> Digest:
+    """A digest with every part filled and the hostile texts in every free field."""
+    return Digest(
+        release_name="nightly-2025-11-22",
+        created_at="2025-11-22T03:14:07+00:00",
+        run="run-0007-8c1f",
+        config_fingerprint="0f3a9c5de1b24477a1c0b2d3e4f50617",
+        counts=COUNTS,
+        fates={
+            "original": 1_000,
+            "merged": 1_874,
+            "duplicate": 1_690,
+            "quarantined": 66,
+            "left_out:quality_below_threshold": 9_020,
+            "left_out:no_near_neighbor": 4_870,
+            "left_out:ranked_below_the_cut": 1_480,
+        },
+        sources=(
+            SourceRows("stanford_alpaca", "cc-by-nc-4.0", 9_800),
+            SourceRows("dolly", "CC-BY-SA-3.0", 7_200),
+            SourceRows(HOSTILE[4], HOSTILE[1], 3_000),
+        ),
+        release_licences={
+            "apache-2.0": 200,
+            "cc-by-nc-4.0 AND cc-by-sa-3.0": 612,
+            "cc-by-sa-3.0": 800,
+        },
+        quarantine={"not_json": 41, "no_answer": 20, HOSTILE[0]: 5},
+        ratings=(800, 2_400, 5_100, 5_600, 2_500, 240),
+        quality_pool=bell(4, 3_000, 4),
+        quality_release=bell(17, 400),
+        cluster_sizes={2: 410, 3: 260, 4: 140, 5: 70, 7: 12, 12: 3},
+        cohesion=bell(16, 200, 2),
+        rewards={
+            "combined": bell(15, 220),
+            "coverage": bell(14, 210),
+            "quality": bell(13, 180, 4),
+            "alignment": bell(16, 260),
+            "format": (*(380,), *(0,) * 18, 1_410),
+        },
+        missing_rewards={"quality": 12, "combined": 12},
+        accept_at=0.6,
+        rejects={"reward_below_threshold": 700, "no_answer_block": 380, "copied_input": 44},
+        compliance=Compliance(Share(412, 895), Share(893, 895)),
+        examples=tuple(example(at) for at in range(20)),
+        stages=(
+            StageRow("ingest", None, 20_000, 66, 41.2, "2 files, 66 lines quarantined"),
+            StageRow("embed", 18_244, 18_244, 0, 312.9),
+            StageRow("rate", 18_244, 16_640, 1_604, 5_120.0, "1,604 unrated"),
+            StageRow("distill", 895, 1_790, 0, 8_007.5, HOSTILE[2]),
+            StageRow("select", 4_302, 1_612, 2_690, 3.0),
+        ),
+        models=(
+            ModelUsed("distiller", "Qwen/Qwen2.5-1.5B-Instruct", "5d1e0c3b9a7f4e2288aa01c4"),
+            ModelUsed("encoder", HOSTILE[1], "77b0e1c3d5f7"),
+        ),
+        tables={"occurrences": 12, "records": 12, "curation": 9, "samples": 31},
+        notes=("1,604 rows are unrated; they take no part in the release.", HOSTILE[3]),
+    )
+
+
+def empty_digest() -> Digest:
+    """The digest of a run that read nothing."""
+    return Digest("empty", "2025-11-22T03:14:07Z", "run-0", "00", Counts(0, 0, 0, 0, 0, 0, 0), {})

@@ -1,0 +1,157 @@
+"""The page: complete, self-contained, and inert whatever the data holds."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from plotly.offline import get_plotlyjs
+from sample_digest import HOSTILE, empty_digest, full_digest
+
+from mixup.report.digest import Share
+from mixup.report.page import interval, render_page
+from mixup.report.wording import visible
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Collects the tags, attributes, headings and text of a page; checks that tags are nested."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[int] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render_page(full_digest())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Reader:
+    return Reader(html)
+
+
+def test_hostile_text_is_shown_and_never_obeyed(html, page):
+    for text in HOSTILE:
+        assert visible(text) in page.text
+    assert "<script>document" not in html
+    assert "<img" not in html
+    assert "\u202e" not in html
+    assert "{{ 7 * 7 }}" in page.text
+    assert "49 {% raw" not in page.text
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    html.encode("utf-8")
+
+
+def test_scripts_are_ours_alone(page):
+    kinds = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
+    assert kinds == ["application/json", None, None]
+    data = json.loads(page.scripts[0])
+    assert "plot" not in data["figures"]
+    assert {"ratings", "quality", "sizes", "cohesion", "reward-0"} <= set(data["figures"])
+
+
+def test_the_page_asks_nothing_of_the_network(html, page):
+    policy = next(
+        attrs["content"]
+        for tag, attrs in page.tags
+        if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy is not None
+    assert policy.startswith(
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src data:; font-src data:"
+    )
+    for _, attrs in page.tags:
+        assert not attrs.get("src")
+        assert (attrs.get("href") or "#").startswith(("#", "data:"))
+    assert html.count(get_plotlyjs()) == 1
+    rest = html.replace(get_plotlyjs(), "")
+    assert "http://" not in rest
+    assert "https://" not in rest
+    assert "url(" not in rest
+
+
+def test_headings_descend_by_one_and_the_contents_lead_somewhere(page):
+    assert page.headings.count(1) == 1
+    assert page.headings[0] == 1
+    steps = zip(page.headings, page.headings[1:], strict=False)
+    assert all(after <= before + 1 for before, after in steps)
+    ids = [attrs["id"] for _, attrs in page.tags if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
+    assert len(links) == 10
+    assert {str(link)[1:] for link in links} <= set(ids)
+
+
+def test_what_the_reader_must_know_is_stated(page):
+    text = " ".join(page.text.split())
+    for statement in (
+        "2,000 rows were asked for and the release has 1,612",
+        "412 of 895 samples keep the format",
+        "893 of 895 samples keep the format",
+        "Sum of the fates: 20,000, as many as rows were read.",
+        "1,489 samples scored, 12 missing.",
+        "accepted from 0.6",
+        "Reward below threshold",
+        "No pair could be read from this text",
+        "1 h 25 min",
+    ):
+        assert statement in text
+    assert text.count("Rejected") == 20
+    assert text.count("Accepted") == 20
+
+
+def test_missing_rewards_are_named_not_drawn_as_zero(page):
+    assert page.text.count("missing") >= 4 * 10
+
+
+def test_fates_that_do_not_add_up_are_called_out():
+    digest = dataclasses.replace(full_digest(), fates={"original": 3, "odd_kind": 1})
+    text = " ".join(Reader(render_page(digest)).text.split())
+    assert "The fates do not add up: they sum to 4, but 20,000 rows were read." in text
+    assert "Odd kind" in text
+
+
+def test_an_empty_run_has_a_page():
+    text = " ".join(Reader(render_page(empty_digest())).text.split())
+    assert "No row was read." in text
+    assert "0 of 0: no sample was drawn this way." in text
+    assert "Shortfall" not in text
+
+
+@pytest.mark.parametrize(
+    ("ok", "total", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634)],
+)
+def test_interval(ok, total, low, high):
+    assert interval(Share(ok, total)) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_no_trials_have_no_interval():
+    assert interval(Share(0, 0)) is None

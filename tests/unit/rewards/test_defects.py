@@ -1,0 +1,54 @@
+"""Repetition and copying."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixup.rewards.defects import copied_input, repetition
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0.0),
+        ("no no no", 0.0),
+        ("one two three four five six", 0.0),
+        ("go go go go go", 0.5),  # two runs, one distinct
+        ("a b c d a b c d", 0.2),  # five runs; a b c d comes twice
+        ("A, b. C d -- a B c D", 0.2),
+        ("好好好好好", 0.5),
+    ],
+)
+def test_repetition(text, expected):
+    assert repetition(text) == pytest.approx(expected)
+
+
+LINE = "Water boils at one hundred degrees at sea level"
+
+
+@pytest.mark.parametrize(
+    ("answer", "inputs", "expected"),
+    [
+        (LINE, [LINE], 1.0),
+        (LINE.upper().replace(" ", "\n"), ["Other words entirely.", f"Well: {LINE}!"], 1.0),
+        (LINE, ["Nothing of the kind"], 0.0),
+        (LINE, [], 0.0),
+        ("", [LINE], 0.0),
+        ("sea level", [LINE], 1.0),
+        ("level sea", [LINE], 0.0),
+        ("a b c d e f", ["a b c d e", "b c d e f"], 0.5),  # never summed over two inputs
+    ],
+)
+def test_copied_input(answer, inputs, expected):
+    assert copied_input(answer, inputs) == pytest.approx(expected)
+
+
+@given(st.text(), st.lists(st.text(), max_size=3))
+def test_shares_stay_in_range(answer, inputs):
+    assert 0 <= repetition(answer) < 1
+    assert 0 <= copied_input(answer, inputs) <= 1
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1))
+def test_a_copy_is_always_found(words):
+    assert copied_input(" ".join(words), ["unlike", " ".join(words)]) == 1.0
