@@ -1,4 +1,4 @@
-"""The typed config of every job: one frozen model per pipeline, read from YAML and the command line.
+"""The typed config of every job: one frozen model per pipeline, from YAML and the command line.
 
 Defaults are the paper's where it has one. The docstring under a field is its documentation: it is
 shown by ``--help`` and stands in the JSON Schema.
@@ -24,12 +24,16 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 RatingClass = Annotated[int, Field(ge=0, le=5)]
+Amount = Annotated[float, Field(ge=0.0)]
+RewardMode = Literal["soft", "paper", "released_code"]
 
 
 class Section(BaseModel):
     """A part of a config: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     def fingerprint(self) -> str:
         """A key of the section's values."""
@@ -78,14 +82,14 @@ class EmbedConfig(Section):
     model: str = "BAAI/bge-m3"
     """A sentence-transformers folder or hub id, or `bundled:minilm`."""
     batch_rows: Count = 512
-    """Rows handed to an actor at once; it sorts them by length and encodes them in small batches."""
+    """Rows handed to an actor at once; sorted by length there and encoded in small batches."""
     encode_rows: Count = 32
     """Rows of one forward pass."""
     actors: Count = 1
     """Encoder actors of the embed stage."""
-    actor_cpus: float = 1.0
+    actor_cpus: Amount = 1.0
     """CPUs of each encoder actor."""
-    actor_gpus: float = 0.0
+    actor_gpus: Amount = 0.0
     """GPUs of each encoder actor; with a GPU it runs in half precision."""
     similarity: Similarity | None = None
     """Thresholds for this encoder; null takes those known for BGE-M3 and the bundled encoder."""
@@ -97,7 +101,7 @@ class _RatedField(Section):
     scale: tuple[float, float] | None = (1.0, 10.0)
     """The lowest and highest rating of a numeric column; mapped linearly onto 1-10."""
     classes: dict[str, RatingClass] | None = None
-    """For a column of labels: the rating class 0-5 of each label (true and false are lower case)."""
+    """For a column of labels: the rating class 0-5 of each one (true and false are lower case)."""
 
     @model_validator(mode="after")
     def _one_mapping(self) -> Self:
@@ -115,7 +119,7 @@ class ColumnRater(_RatedField):
 
 
 class ReferenceRater(_RatedField):
-    """Unrated rows get a KNN-Bayes posterior from the rated ones; never counted as an observation."""
+    """Unrated rows get a KNN-Bayes posterior from the rated ones, never counted as observed."""
 
     type: Literal["reference"] = "reference"
     library: list[str] = []
@@ -137,7 +141,7 @@ Rater = Annotated[
 class CurateConfig(Section):
     """Quality posterior, long-tail score and near-duplicates."""
 
-    threshold: RatingClass = 4
+    threshold: Annotated[int, Field(ge=1, le=5)] = 4
     """High quality means a rating class of at least this (the paper's tau)."""
     keep_at: Share = 0.5
     """A row is high-quality when P(rating >= threshold) is at least this."""
@@ -155,10 +159,16 @@ class CurateConfig(Section):
     """Probability that an observed rating is the true class."""
     smoothing: Annotated[float, Field(gt=0)] = 0.01
     """Added to every count of T."""
-    min_rated: Count = 20
+    min_rated: Annotated[int, Field(ge=2)] = 20
     """With fewer rated rows there is no posterior for unrated ones."""
     refit_at: Annotated[float, Field(gt=0)] = 0.2
     """T and p are kept until the number of rated rows has changed by this share."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not self.margin <= min(self.keep_at, 1 - self.keep_at):
+            raise ValueError(f"keep_at {self.keep_at} -/+ margin {self.margin} leaves 0 to 1")
+        return self
 
 
 class ClusterConfig(Section):
@@ -195,21 +205,21 @@ class DistillConfig(Section):
     """Longest output in tokens."""
     context_tokens: Count = 4096
     """The engine's context window: prompt and output together."""
-    structured: Literal["off", "all", "all_but_first"] = "off"
-    """Constrain outputs to the task's format. `all_but_first` leaves the first sample of each cluster
-    free, so that the report can state format compliance without constrained decoding."""
+    structured: Literal["none", "all", "all_but_first"] = "none"
+    """Constrain outputs to the task's format. `all_but_first` leaves the first sample of each
+    cluster free, so that the report can state format compliance without constrained decoding."""
     keep: Literal["accepted", "current"] = "accepted"
     """`accepted`: a new distiller works only on clusters without an accepted distillation;
     `current`: on all."""
     max_clusters: Count | None = None
-    """At most this many clusters are distilled, the most cohesive of each task first; null means all."""
+    """At most this many clusters are distilled, the most cohesive of each task first; null: all."""
     engines: Count = 1
     """vLLM engine actors."""
-    engine_cpus: float = 1.0
+    engine_cpus: Amount = 1.0
     """CPUs of each engine actor."""
-    engine_gpus: float = 1.0
+    engine_gpus: Amount = 1.0
     """GPUs of each engine actor; 0 runs vLLM on the CPU in float32."""
-    engine_memory_gb: float = 2.0
+    engine_memory_gb: Annotated[float, Field(gt=0)] = 2.0
     """Without a GPU: memory for model and KV cache; with one, the share is `gpu_memory_share`."""
     gpu_memory_share: Share = 0.85
     """Share of a GPU's memory that the engine takes."""
@@ -220,7 +230,7 @@ class DistillConfig(Section):
 class RewardConfig(Section):
     """The rubric that scores samples, and what a sample needs to be accepted."""
 
-    mode: Literal["soft", "paper", "released_code"] = "soft"
+    mode: RewardMode = "soft"
     """How quality and alignment become numbers (spec, section 9)."""
     weights: dict[str, float] = {"quality": 0.5, "alignment": 0.4, "format": 0.1, "coverage": 0.0}
     """Weight of each component, renormalised to 1."""
@@ -242,11 +252,11 @@ class RewardConfig(Section):
     """Actors of each reward component."""
     encoders: Count = 1
     """Encoder actors that the components share."""
-    actor_cpus: float = 0.05
+    actor_cpus: Amount = 0.05
     """CPUs of each component actor."""
-    encoder_cpus: float = 0.25
+    encoder_cpus: Amount = 0.25
     """CPUs of each shared encoder actor."""
-    encoder_gpus: float = 0.0
+    encoder_gpus: Amount = 0.0
     """GPUs of each shared encoder actor."""
 
     @model_validator(mode="after")
@@ -254,7 +264,9 @@ class RewardConfig(Section):
         known = {"quality", "alignment", "format", "coverage"}
         for weights in [self.weights, *self.task_weights.values()]:
             if unknown := set(weights) - known:
-                raise ValueError(f"unknown reward component {sorted(unknown)[0]!r}; known: {known}")
+                raise ValueError(
+                    f"unknown reward component {sorted(unknown)[0]!r}; known: {sorted(known)}"
+                )
             if min(weights.values(), default=0.0) < 0 or sum(weights.values()) <= 0:
                 raise ValueError("reward weights must be >= 0 and not all 0")
         return self
@@ -277,8 +289,8 @@ class RayConfig(Section):
     """The cluster."""
 
     address: str | None = None
-    """`auto` for a running cluster; null takes a cluster that is there (a submitted job), else starts
-    one on this machine."""
+    """`auto` for a running cluster; null takes a cluster that is there (a submitted job), else
+    starts one on this machine."""
     cpus: Count | None = None
     """CPUs of a cluster started here; null takes what the machine has."""
     object_store_gb: Annotated[float, Field(gt=0)] = 1.0
@@ -294,6 +306,8 @@ class RefreshConfig(Section):
     """A local workspace lies on a file system that all nodes share."""
     seed: int = 0
     """Decides sampling and the order of the release."""
+    commit_interval_s: Annotated[float, Field(gt=0)] = 5.0
+    """Least seconds between two commits; a crash loses at most what came after the last one."""
     max_dropped_share: Share = 0.2
     """The run fails when a larger share of a stage's rows is dropped as defective."""
     ingest: IngestConfig
@@ -363,12 +377,16 @@ def _apply(document: dict[str, Any], override: str) -> None:
 
 
 def _explain(model: type[Section], error: ValidationError) -> str:
-    first = error.errors()[0]
-    steps = [step for step in first["loc"] if step not in ("column", "reference")]
+    # A misspelt key is often a missing one too, and the misspelling is what to mend.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    tags = ("column", "reference")  # in the place of a key of `rate`, its kind comes first
+    steps = [step for at, step in enumerate(first["loc"]) if at != 1 or step not in tags]
     place = ".".join(str(step) for step in steps) or "the config"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         names = [name for name, _, _ in describe(model)]
+        if place in names:
+            return f"the key {place!r} belongs to another `type` than the one chosen{more}"
         return f"unknown key {place!r}{_nearest(place, names)}{more}"
     if first["type"] == "missing":
         return f"{place!r} is missing{more}"

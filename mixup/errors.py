@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class MixupError(Exception):
-    """Any failure that mixup explains: its message holds the value, what was expected, what to do."""
+    """Any failure that mixup explains: the message has the value, what was expected, what to do."""
 
 
 class ConfigError(MixupError, ValueError):

@@ -1,9 +1,10 @@
 """One writer per workspace: a lease with a fencing token, kept in a Delta table.
 
 The lease is a table of one row. Taking it replaces that row by one commit, which the Delta log
-accepts from one of several takers only, on a disk as on an object store; the version of that commit
-is the fencing token, so tokens only grow. Every commit to another table carries the token as a Delta
-application transaction (``mixup.tables``), and a writer whose token has been passed is refused there.
+accepts from one of several takers only, on a disk as on an object store; the version of that
+commit is the fencing token, so tokens only grow. Every commit to another table carries the token
+as a Delta application transaction (``mixup.tables``), and a writer whose token has been passed is
+refused there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from mixup.errors import TableError
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0
 HEARTBEAT_SECONDS = 15.0
+_READS = 20
 _SCHEMA = pa.schema([("holder", pa.string())])
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -94,9 +96,13 @@ class Lease:
         """Give the lock back; harmless when another run has taken it over."""
         self._stop.set()
         self._thread.join(timeout=HEARTBEAT_SECONDS)
-        table = DeltaTable(_lock_uri(self._workspace))
-        if _read_holder(self._workspace, table) == self._holder:
-            _replace(self._workspace, table, Holder("", "", "", 0, 0.0, time.time()))
+        table, current = _current(self._workspace)
+        if current != self._holder:
+            return
+        try:
+            _replace(self._workspace, table, _nobody())
+        except DeltaError as error:
+            logger.warning("the lock was taken over while it was released: %s", error)
 
     def __enter__(self) -> Lease:
         return self
@@ -114,15 +120,15 @@ def acquire(workspace: Workspace, run: str) -> Lease:
     Raises:
         TableError: If a living run holds it: says who and since when.
     """
-    table = _open_or_create(workspace)
-    current = _read_holder(workspace, table)
+    _ensure_lock_table(workspace)
+    table, current = _current(workspace)
     if current.run:
         _refuse_if_alive(workspace, table, current)
         logger.warning("taking the lock over from run %s, which is dead", current.run)
     mine = Holder.this_process(run)
     try:
         token = _replace(workspace, table, mine)
-    except (CommitFailedError, DeltaError) as error:
+    except DeltaError as error:
         raise TableError(f"another run took the lock of {workspace.uri} just now") from error
     return Lease(workspace, mine, token)
 
@@ -130,7 +136,7 @@ def acquire(workspace: Workspace, run: str) -> Lease:
 def holder_of(workspace: Workspace) -> Holder | None:
     """Who holds the lock now, or None."""
     try:
-        holder = _read_holder(workspace, DeltaTable(_lock_uri(workspace)))
+        _, holder = _current(workspace)
     except TableNotFoundError:
         return None
     return holder if holder.run else None
@@ -151,20 +157,19 @@ def _refuse_if_alive(workspace: Workspace, table: DeltaTable, holder: Holder) ->
         )
 
 
-def _open_or_create(workspace: Workspace) -> DeltaTable:
+def _nobody() -> Holder:
+    return Holder("", "", "", 0, 0.0, time.time())
+
+
+def _ensure_lock_table(workspace: Workspace) -> None:
+    """Make the lease's table, empty, where there is none."""
     uri = _lock_uri(workspace)
-    try:
-        return DeltaTable(uri)
-    except TableNotFoundError:
-        pass
     if workspace.is_local:
         Path(uri).mkdir(parents=True, exist_ok=True)
     try:
-        table = DeltaTable.create(uri, schema=Schema.from_arrow(_SCHEMA), mode="error")
-        _replace(workspace, table, Holder("", "", "", 0, 0.0, time.time()))
+        DeltaTable.create(uri, schema=Schema.from_arrow(_SCHEMA), mode="ignore")
     except DeltaError:  # another process made it at the same moment
         logger.debug("the lock table was made by another run")
-    return DeltaTable(uri)
 
 
 def _replace(workspace: Workspace, table: DeltaTable, holder: Holder) -> int:
@@ -201,11 +206,25 @@ def _files(table: DeltaTable) -> list[str]:
     return actions.column("path").to_pylist() if actions.num_rows else []
 
 
-def _read_holder(workspace: Workspace, table: DeltaTable) -> Holder:
+def _current(workspace: Workspace) -> tuple[DeltaTable, Holder]:
+    """The lease's table as it is now, and who holds it by that version.
+
+    Raises:
+        TableNotFoundError: If the workspace has never been locked.
+        TableError: If the holder keeps changing while it is read.
+    """
     filesystem, root = workspace.filesystem()
-    (name,) = _files(table)
-    row = pq.read_table(f"{root}/lock/{name}", filesystem=filesystem).to_pylist()[0]
-    return Holder(**json.loads(row["holder"]))
+    for _ in range(_READS):
+        table = DeltaTable(_lock_uri(workspace))
+        files = _files(table)
+        if not files:
+            return table, _nobody()
+        try:
+            rows = pq.read_table(f"{root}/lock/{files[0]}", filesystem=filesystem).to_pylist()
+        except FileNotFoundError:  # replaced by another run between the two reads
+            continue
+        return table, Holder(**json.loads(rows[0]["holder"]))
+    raise TableError(f"the lock of {workspace.uri} changes hands too fast to be read; try again")
 
 
 def _lock_uri(workspace: Workspace) -> str:

@@ -68,6 +68,11 @@ class Snapshot:
         """All files, whatever their bucket."""
         return tuple(path for paths in self.files.values() for path in paths)
 
+    @property
+    def buckets(self) -> list[int]:
+        """The buckets that hold files, ascending; empty for a table without buckets."""
+        return sorted(bucket for bucket in self.files if bucket is not None)
+
     def in_bucket(self, bucket: int | None) -> tuple[str, ...]:
         """The files of one bucket."""
         return self.files.get(bucket, ())
@@ -123,10 +128,10 @@ def _files_by_bucket(table: DeltaTable, spec: TableSpec) -> dict[int | None, tup
     paths = actions["path"].to_pylist()
     if not spec.bucket_by:
         return {None: tuple(sorted(paths))}
-    found: dict[int | None, list[str]] = {}
+    found: dict[int, list[str]] = {}
     for path, bucket in zip(paths, actions["partition.bucket"].to_pylist(), strict=True):
         found.setdefault(int(bucket), []).append(path)
-    return {bucket: tuple(sorted(found[bucket])) for bucket in sorted(found, key=int)}
+    return {bucket: tuple(sorted(found[bucket])) for bucket in sorted(found)}
 
 
 def changed_buckets(workspace: Workspace, now: Snapshot, since: int) -> list[int | None]:

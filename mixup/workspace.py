@@ -1,4 +1,4 @@
-"""Where a workspace lies and how its documents are read and written, on a disk or an object store."""
+"""Where a workspace lies and how its documents are read and written, on a disk or object store."""
 
 from __future__ import annotations
 
@@ -101,7 +101,12 @@ class Workspace:
         target = f"{root}/{relative}"
         staged = f"{target}.{uuid.uuid4().hex[:8]}.tmp" if self.is_local else target
         filesystem.create_dir(staged, recursive=True)
-        yield staged
+        try:
+            yield staged
+        except BaseException:
+            if staged != target:
+                filesystem.delete_dir(staged)
+            raise
         if staged != target:
             filesystem.move(staged, target)
 

@@ -1,0 +1,1 @@
+"""Ray actors that stages and training share, and what they ask of a cluster."""

@@ -16,7 +16,7 @@ from mixup.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 _FREE_CPUS = 0.3
-"""Kept free for the light tasks that feed the actors: a pool that holds every CPU starves itself."""
+"""Kept free for light tasks that feed the actors: a pool that holds every CPU starves itself."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def cluster(config: RayConfig, workspace: Workspace) -> Iterator[None]:
     # Ray starts workers at nice 15, and they starve beside any other process.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # The C++ core writes warnings about Ray Data's own actors to the terminal at level error.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     joined = ray.is_initialized()

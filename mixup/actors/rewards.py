@@ -1,8 +1,8 @@
 """Reward actors: each component is a pool of its own, and all share one pool of encoders.
 
-A batch of samples is handed to all components at once. Those that need vectors wait for the encoder,
-the others do not; all of it overlaps with the generation of the next batch. Distillation and GRPO use
-the same pools, so the filter and the trainer cannot disagree.
+A batch of samples is handed to all components at once. Those that need vectors wait for the
+encoder, the others do not; all of it overlaps with the generation of the next batch. Distillation
+and GRPO use the same pools, so the filter and the trainer cannot disagree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mixup.actors.resources import Demand
-from mixup.config import EmbedConfig, RewardConfig, Similarity
+from mixup.config import EmbedConfig, RewardConfig, RewardMode, Similarity
 from mixup.errors import ShapeError
 from mixup.models.encoder import SentenceEncoder
 from mixup.quality.neighbors import top_k
@@ -42,8 +42,8 @@ class ScoreRequest:
         text: The whole output, which the format component reads.
         answer: The answer's text: what is between the answer tags, or the whole output.
         pair: The distilled pair as the encoder reads examples; the answer where it did not parse.
-        targets: Texts that the answer should mean: the gold answer in training, the cluster's inputs
-            at application time.
+        targets: Texts that the answer should mean: the gold answer in training, the cluster's
+            inputs at application time.
         inputs: The cluster's inputs, which the answer should cover.
     """
 
@@ -78,7 +78,7 @@ class RewardSettings:
         library: The reference library's revision; None where there is none.
     """
 
-    mode: str
+    mode: RewardMode
     similarity: Similarity
     threshold: int
     neighbors: int
@@ -115,8 +115,10 @@ class Votes:
 
 
 class _EncoderActor:
-    def __init__(self, embed: EmbedConfig, *, on_gpu: bool) -> None:
-        self._encoder = SentenceEncoder(embed.model, encode_rows=embed.encode_rows, on_gpu=on_gpu)
+    def __init__(self, embed: EmbedConfig, *, cpus: float, on_gpu: bool) -> None:
+        self._encoder = SentenceEncoder(
+            embed.model, encode_rows=embed.encode_rows, on_gpu=on_gpu, cpus=cpus
+        )
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, Span]:
         start = time.time()
@@ -161,7 +163,7 @@ def component_score(
         votes: The reference library; without one, quality has no value.
     """
     if component == "format":
-        return Score(format_score(request.text, request.task, mode=settings.mode))  # type: ignore[arg-type]
+        return Score(format_score(request.text, request.task, mode=settings.mode))
     if not request.answer.strip():
         return Score(None, "empty_answer")
     if vectors_ND is None:
@@ -179,7 +181,7 @@ def component_score(
                 alignment_score(
                     vectors([request.answer])[0],
                     vectors(request.targets),
-                    mode=settings.mode,  # type: ignore[arg-type]
+                    mode=settings.mode,
                     low=near.alignment_low,
                     high=near.alignment_high,
                 )
@@ -206,7 +208,7 @@ def _quality(pair_1D: np.ndarray, settings: RewardSettings, votes: Votes | None)
     found = top_k(pair_1D, votes.vectors_LD, settings.neighbors)
     counted = neighbor_votes(nearest_classes(votes.ratings_L, classes), found.indices_MK, classes)
     q_MC = posterior(counted, votes.transition, effective_votes=settings.effective_votes)
-    return quality_score(q_MC[0], classes, mode=settings.mode, threshold=settings.threshold)  # type: ignore[arg-type]
+    return quality_score(q_MC[0], classes, mode=settings.mode, threshold=settings.threshold)
 
 
 class RewardPools:
@@ -233,7 +235,10 @@ class RewardPools:
         held = ray.put(votes)
         on_gpu = config.encoder_gpus > 0
         return cls(
-            [encoder.remote(embed, on_gpu=on_gpu) for _ in range(config.encoders)],
+            [
+                encoder.remote(embed, cpus=config.encoder_cpus, on_gpu=on_gpu)
+                for _ in range(config.encoders)
+            ],
             {
                 name: [
                     component.remote(name, settings, held if name == "quality" else None)

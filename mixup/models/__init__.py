@@ -1,0 +1,1 @@
+"""Models behind protocols: encoders and generators, and where their weights come from."""

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -88,7 +89,7 @@ def _convert(gguf: Path, target: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**place)
     _mend_tokenizer(tokenizer)
     end = tokenizer.convert_tokens_to_ids(_END_OF_TURN)
-    config = loaded.config
+    config: Any = loaded.config  # its attributes are those of the file
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, end, end
@@ -100,7 +101,7 @@ def _convert(gguf: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def _mend_tokenizer(tokenizer) -> None:  # noqa: ANN001 - a tokenizer of transformers
+def _mend_tokenizer(tokenizer: Any) -> None:
     from tokenizers import pre_tokenizers
 
     tokenizer.eos_token = tokenizer.pad_token = _END_OF_TURN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -48,11 +49,14 @@ class Encoder(Protocol):
 class SentenceEncoder:
     """A sentence-transformers model; half precision on a GPU, float32 on a CPU."""
 
-    def __init__(self, model: str, *, encode_rows: int = 32, on_gpu: bool = False) -> None:
+    def __init__(
+        self, model: str, *, encode_rows: int = 32, on_gpu: bool = False, cpus: float = 1.0
+    ) -> None:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        kwargs = {"torch_dtype": torch.float16} if on_gpu else {}
+        torch.set_num_threads(max(1, math.ceil(cpus)))  # Ray gives whole CPUs only, rounded down
+        kwargs = {"dtype": torch.float16} if on_gpu else {}
         self._model = SentenceTransformer(
             str(model_folder(model)),
             device="cuda" if on_gpu else "cpu",

@@ -1,4 +1,4 @@
-"""Finds a model by bundled name, folder or hub id, and names exactly what was found: its revision."""
+"""Finds a model by bundled name, folder or hub id, and names just what was found: its revision."""
 
 from __future__ import annotations
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mixup.config import DistillConfig
 from mixup.errors import ModelError
 from mixup.models.folders import model_folder
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class VllmGenerator:
             raise ModelError(f"{len(requests)} requests gave {len(outputs)} completions")
         return [_generation(output.outputs[0]) for output in outputs]
 
-    def _sampling(self, request: GenerationRequest):  # noqa: ANN202 - vLLM's own type
+    def _sampling(self, request: GenerationRequest) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -112,14 +115,14 @@ class VllmGenerator:
         )
 
 
-def _generation(output) -> Generation:  # noqa: ANN001 - vLLM's own type
+def _generation(output: CompletionOutput) -> Generation:
     tokens = len(output.token_ids)
     total = output.cumulative_logprob
     logprob = total / tokens if tokens and total is not None else None
     return Generation(output.text, tokens, logprob, str(output.finish_reason))
 
 
-def _cpu_options(settings: DistillConfig) -> Mapping[str, object]:
+def _cpu_options(settings: DistillConfig) -> dict[str, Any]:
     import psutil
 
     total_gb = psutil.virtual_memory().total / 1e9
@@ -134,7 +137,7 @@ def _cpu_options(settings: DistillConfig) -> Mapping[str, object]:
     }
 
 
-def _gpu_options(settings: DistillConfig) -> Mapping[str, object]:
+def _gpu_options(settings: DistillConfig) -> dict[str, Any]:
     return {"dtype": "auto", "gpu_memory_utilization": settings.gpu_memory_share}
 
 

@@ -1,0 +1,1 @@
+"""What people ask of a workspace: its status, where a row came from and went, its report."""

@@ -1,0 +1,1 @@
+"""The jobs: one function and one config each."""

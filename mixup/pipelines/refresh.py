@@ -27,14 +27,7 @@ from mixup.models.folders import model_revision
 from mixup.records import content_key
 from mixup.report.digest import ModelUsed
 from mixup.stages.curate import CellSettings, curate_and_cluster, curate_state
-from mixup.stages.distill import (
-    Distiller,
-    distill,
-    distill_state,
-    engine_demand,
-    reward_missing,
-    reward_state,
-)
+from mixup.stages.distill import Distiller, distill, distill_state, engine_demand
 from mixup.stages.embed import embed, embed_state
 from mixup.stages.ingest import ingest, unread_files
 from mixup.stages.publish import (
@@ -51,6 +44,7 @@ from mixup.stages.reference import (
     load_reference,
     reference_revision,
 )
+from mixup.stages.reward import reward_missing, reward_state
 from mixup.stages.run import RunContext, StageState, Stopwatch
 from mixup.stages.select import select
 from mixup.stages.sources import SourceFile, find_files
@@ -64,12 +58,14 @@ from mixup.stages.summary import (
 from mixup.stages.survey import SURVEYED, SurveySettings
 from mixup.stages.verdicts import Judge
 from mixup.tables import snapshot, version
+from mixup.text.prompts import answer_pattern
+from mixup.text.tasks import TASKS
 from mixup.workspace import Workspace, ensure_workspace
 
 logger = logging.getLogger(__name__)
 
 _RELEASED = (*SURVEYED, "records", "files", "quarantine")
-_LARGEST_POOL_OF_BUCKETS = 256
+_MOST_BUCKETS = 256
 
 
 @dataclass(frozen=True)
@@ -155,13 +151,14 @@ def refresh(config: RefreshConfig) -> Outcome:
     """
     watch = Stopwatch()
     plan = make_plan(config)
-    workspace = ensure_workspace(config.workspace, buckets=_buckets(plan.files))
+    buckets = _buckets(plan.files, config.ingest.bucket_bytes)
+    workspace = ensure_workspace(config.workspace, buckets=buckets)
     if (current := _up_to_date(workspace, plan)) is not None:
         logger.info("nothing to do: release %s is up to date", current)
         return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     with acquire(workspace, run) as lease:
-        context = RunContext(workspace, run, lease.token, _pool(plan))
+        context = RunContext(workspace, run, lease.token, _pool(plan), config.commit_interval_s)
         workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
         logger.info("run %s in %s", run, workspace.uri)
         with cluster(config.ray, workspace):
@@ -178,6 +175,9 @@ def make_plan(config: RefreshConfig) -> Plan:
     Raises:
         ConfigError: If one of them is missing.
     """
+    if config.distill.structured != "none":
+        for task in TASKS:  # refuses a max_tokens that leaves no room
+            answer_pattern(task, max_tokens=config.distill.max_tokens)
     library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
     return Plan(
         config=config,
@@ -189,9 +189,9 @@ def make_plan(config: RefreshConfig) -> Plan:
     )
 
 
-def _buckets(files: Sequence[SourceFile]) -> int:
+def _buckets(files: Sequence[SourceFile], bucket_bytes: int) -> int:
     size = sum(max(file.size, 0) for file in files)
-    return max(1, min(_LARGEST_POOL_OF_BUCKETS, -(-size // 256_000_000)))
+    return max(1, min(_MOST_BUCKETS, -(-size // bucket_bytes)))
 
 
 def _pool(plan: Plan) -> tuple[str, ...]:

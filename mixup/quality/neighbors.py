@@ -105,7 +105,7 @@ def top_k(
     similarities = np.empty((len(queries), width), dtype=np.float32)
     if width > 0:
         index = faiss.IndexFlatIP(base.shape[1])
-        index.add(base)  # pyright: ignore[reportCallIssue]
+        index.add(base)
         for start in range(0, len(queries), _QUERY_ROWS):
             rows = slice(start, start + _QUERY_ROWS)
             indices[rows], similarities[rows] = _search(
@@ -131,7 +131,7 @@ def _search(
     index: faiss.IndexFlatIP, queries: np.ndarray, base: np.ndarray, own: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     fetch = min(len(base), width + 1 + _SLACK)
-    found, candidates = index.search(queries, fetch)  # pyright: ignore[reportCallIssue]
+    found, candidates = index.search(queries, fetch)
     similarities = rounded(found)
     similarities[candidates == own[:, None]] = -np.inf
     order = np.lexsort((candidates, -similarities), axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -77,6 +78,8 @@ def rejection(facts: Facts, rules: AcceptanceRules) -> str | None:
     if facts.finish == "length":
         return "cut_off"
     if quality is None or alignment is None or coverage is None or reward is None:
+        return "unscored"
+    if math.isnan(quality + alignment + coverage + reward):  # compares as neither low nor high
         return "unscored"
     checks = {
         "copied_input": facts.copied > rules.max_copied,

@@ -1,0 +1,1 @@
+"""Thin Ray Data shells around the pure functions: table in, table out."""

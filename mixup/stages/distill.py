@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mixup.actors.resources import Demand, check_demand
-from mixup.actors.rewards import RewardPools, ScoreRequest
-from mixup.clusters.linearize import embed_text
+from mixup.actors.rewards import RewardPools
 from mixup.config import DistillConfig, RewardConfig
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.models.folders import model_folder
 from mixup.models.generator import GenerationRequest, VllmGenerator
-from mixup.records import TABLES, Turn, content_key
-from mixup.stages.ingest import TASK_CPUS
+from mixup.records import TABLES, content_key
+from mixup.stages.cover import TASK_CPUS, ActorPool, cover_buckets
+from mixup.stages.reward import reward_state, score_samples
 from mixup.stages.run import (
     Manifest,
     RunContext,
@@ -30,13 +29,11 @@ from mixup.stages.run import (
     StageState,
     Stopwatch,
     commit_stream,
-    manifests_of,
-    run_tasks,
     stage_state,
 )
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files, snapshot, uncovered, write_by_bucket
-from mixup.text.parse import extract_answer, parse_distilled
+from mixup.text.parse import parse_distilled
 from mixup.text.prompts import answer_pattern, build_messages, prompt_revision
 from mixup.workspace import Workspace
 
@@ -115,17 +112,6 @@ def distill_state(context: RunContext, distiller: Distiller, judge: Judge) -> St
     )
 
 
-def reward_state(context: RunContext, judge: Judge) -> StageState:
-    """Whether every parsed sample has an outcome for each component's present revision."""
-    return stage_state(
-        context.workspace,
-        "reward",
-        "rewards",
-        inputs=["samples"],
-        decides=[dict(judge.revisions)],
-    )
-
-
 def distill(
     context: RunContext,
     distiller: Distiller,
@@ -151,37 +137,33 @@ def distill(
         task = ray.remote(num_cpus=TASK_CPUS)(clusters_in_scope)
         scope = ray.get(task.remote(workspace, tables["clusters"], config.max_clusters))
     batch_rows = config.batch_clusters * config.samples
-    dataset = (
-        ray.data.from_items(
-            [{"bucket": bucket} for bucket in buckets], override_num_blocks=max(len(buckets), 1)
-        )
-        .map_batches(
-            _missing_samples,
-            batch_size=1,
-            batch_format="pyarrow",
-            fn_args=(workspace, tables, distiller, judge, scope, batch_rows),
-            num_cpus=TASK_CPUS,
-        )
-        .map_batches(
-            _EngineActor,
-            fn_constructor_args=(distiller,),
-            compute=ray.data.ActorPoolStrategy(size=config.engines),
-            batch_size=batch_rows,
-            batch_format="pyarrow",
-            num_cpus=config.engine_cpus,
-            num_gpus=config.engine_gpus,
-        )
-        .map_batches(
-            _parse_and_score,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_args=(workspace, distiller.revision, pools, judge.revisions),
-            num_cpus=TASK_CPUS,
-        )
+    missing = partial(
+        _missing_samples,
+        workspace=workspace,
+        tables=tables,
+        distiller=distiller,
+        judge=judge,
+        scope=scope,
+        block_rows=batch_rows,
+    )
+    engines = ActorPool(
+        actor=_EngineActor,
+        arguments=(distiller,),
+        size=config.engines,
+        batch_rows=batch_rows,
+        cpus=config.engine_cpus,
+        gpus=config.engine_gpus,
+    )
+    write = partial(
+        _parse_and_score,
+        workspace=workspace,
+        distiller=distiller.revision,
+        pools=pools,
+        revisions=judge.revisions,
     )
     spans: list[Span] = []
     totals = commit_stream(
-        manifests_of(dataset) if buckets else (),
+        cover_buckets(buckets, missing, engines, write),
         context.committer("samples", "rewards"),
         stage="distill",
         unit="samples",
@@ -302,7 +284,7 @@ def render_prompt(model: str, inputs: Sequence[str], task: str) -> list[int]:
     )
 
 
-@functools.lru_cache(maxsize=2)
+@lru_cache(maxsize=2)
 def _tokenizer(model: str) -> Any:
     from transformers import AutoTokenizer
 
@@ -365,7 +347,7 @@ def _parse_and_score(
     ]
     files = write_by_bucket(workspace, "samples", pa.Table.from_pylist(named, schema=schema))
     inputs = {row["sample"]: (row["task"], row["inputs"]) for row in rows}
-    scored = _score(samples, inputs, workspace, pools, revisions)
+    scored = score_samples(samples, inputs, workspace, pools, revisions)
     counts = Counter(
         samples=len(samples),
         tokens=sum(row["tokens"] or 0 for row in samples),
@@ -390,112 +372,3 @@ def _parsed(row: Mapping[str, Any]) -> dict[str, Any]:
     except RecordError as error:
         return {"reason": "cut_off" if row["finish"] == "length" else error.reason}
     return {"thought": found.thought, "turns": [turn._asdict() for turn in found.turns]}
-
-
-def _score(
-    samples: Sequence[Mapping[str, Any]],
-    inputs: Mapping[str, tuple[str, Sequence[str]]],
-    workspace: Workspace,
-    pools: RewardPools,
-    revisions: Mapping[str, str],
-) -> Manifest:
-    """Have samples scored and write their rewards; samples without an output are left out."""
-    able = [row for row in samples if row["text"]]
-    requests = [score_request(row, *inputs[row["sample"]]) for row in able]
-    scores, spans = pools.score(requests)
-    rows = [
-        {
-            "sample": row["sample"],
-            "cluster": row["cluster"],
-            "component": name,
-            "revision": revisions[name],
-            "value": found.value,
-            "reason": found.reason,
-            "attempts": 1,
-        }
-        for name, outcomes in scores.items()
-        for row, found in zip(able, outcomes, strict=True)
-    ]
-    table = pa.Table.from_pylist(rows, schema=TABLES["rewards"].file_schema)
-    counts = {"scores": len(rows), "unscored": sum(row["value"] is None for row in rows)}
-    return Manifest(write_by_bucket(workspace, "rewards", table), counts=counts, spans=spans)
-
-
-def score_request(row: Mapping[str, Any], task: str, inputs: Sequence[str]) -> ScoreRequest:
-    """A sample as the reward actors read it, at application time: the targets are the inputs.
-
-    An output without answer tags is scored whole, as in the paper's code; its format says so.
-    """
-    answer = extract_answer(row["text"]) or row["text"]
-    turns = row.get("turns")
-    pair = embed_text([Turn(**turn) for turn in turns]) if turns else answer
-    return ScoreRequest(
-        key=row["sample"],
-        task=task,
-        text=row["text"],
-        answer=answer,
-        pair=pair,
-        targets=tuple(inputs),
-        inputs=tuple(inputs),
-    )
-
-
-def reward_missing(context: RunContext, judge: Judge, pools: RewardPools) -> int:
-    """Score the samples that lack an outcome for a component's present revision; how many scores.
-
-    Outcomes of other revisions are replaced.
-    """
-    import ray
-
-    workspace = context.workspace
-    state = reward_state(context, judge)
-    tables = {name: snapshot(workspace, name) for name in ("clusters", "samples", "rewards")}
-    task = ray.remote(num_cpus=TASK_CPUS)(_reward_bucket)
-    committer = context.committer("rewards")
-    totals = commit_stream(
-        run_tasks(
-            task,
-            [
-                (workspace, tables, bucket, dict(judge.revisions), pools)
-                for bucket in tables["samples"].files
-            ],
-            in_flight=4,
-        ),
-        committer,
-        stage="reward",
-        unit="scores",
-    )
-    committer.complete("rewards", state.completion(context.run, dict(totals)))
-    return totals["scores"]
-
-
-def _reward_bucket(
-    workspace: Workspace,
-    tables: Mapping[str, Snapshot],
-    bucket: int,
-    revisions: Mapping[str, str],
-    pools: RewardPools,
-) -> Manifest:
-    paths = tables["rewards"].in_bucket(bucket)
-    held = read_files(workspace, "rewards", paths)
-    current = held.filter(pc.is_in(held["revision"], value_set=pa.array(list(revisions.values()))))
-    scored = Counter(current["sample"].to_pylist())
-    columns = ["cluster", "task", "inputs"]
-    clusters = read_files(workspace, "clusters", tables["clusters"].in_bucket(bucket), columns)
-    of_cluster = {row["cluster"]: (row["task"], row["inputs"]) for row in clusters.to_pylist()}
-    samples = read_files(workspace, "samples", tables["samples"].in_bucket(bucket)).to_pylist()
-    lacking = [
-        row
-        for row in samples
-        if scored[row["sample"]] < len(revisions) and row["cluster"] in of_cluster
-    ]
-    inputs = {row["sample"]: of_cluster[row["cluster"]] for row in lacking}
-    again = set(inputs)
-    found = _score(lacking, inputs, workspace, pools, revisions)
-    keep = current.filter(
-        pa.array([sample not in again for sample in current["sample"].to_pylist()], pa.bool_())
-    )
-    if keep.num_rows == held.num_rows:
-        return found
-    files = [*found.files, *write_by_bucket(workspace, "rewards", keep)]
-    return Manifest(files, {"rewards": paths}, found.counts, found.spans)

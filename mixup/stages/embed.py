@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from mixup.config import EmbedConfig
 from mixup.ledger import StageCounts
 from mixup.models.encoder import SentenceEncoder
 from mixup.records import Turn
-from mixup.stages.ingest import TASK_CPUS
+from mixup.stages.cover import ActorPool, cover_buckets
 from mixup.stages.pool import missing_keys, records_of
 from mixup.stages.run import (
     Manifest,
@@ -20,7 +21,6 @@ from mixup.stages.run import (
     StageState,
     Stopwatch,
     commit_stream,
-    manifests_of,
     stage_state,
 )
 from mixup.tables import Snapshot, changed_buckets, read_files, snapshot, write_by_bucket
@@ -54,43 +54,29 @@ def embed(context: RunContext, config: EmbedConfig, encoder: str) -> StageCounts
         config: The encoder and its actors.
         encoder: The encoder's revision.
     """
-    import ray
-
     watch = Stopwatch()
     workspace = context.workspace
     state = embed_state(context, encoder)
     tables = {name: snapshot(workspace, name) for name in ("records", "embeddings")}
     buckets = changed_buckets(workspace, tables["records"], state.consumed("records"))
-    dataset = (
-        ray.data.from_items(
-            [{"bucket": bucket} for bucket in buckets], override_num_blocks=max(len(buckets), 1)
-        )
-        .map_batches(
-            _missing_texts,
-            batch_size=1,
-            batch_format="pyarrow",
-            fn_args=(workspace, tables, encoder, config.batch_rows),
-            num_cpus=TASK_CPUS,
-        )
-        .map_batches(
-            _EmbedActor,
-            fn_constructor_args=(config,),
-            compute=ray.data.ActorPoolStrategy(size=config.actors),
-            batch_size=config.batch_rows,
-            batch_format="pyarrow",
-            num_cpus=config.actor_cpus,
-            num_gpus=config.actor_gpus,
-        )
-        .map_batches(
-            _write_embeddings,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_args=(workspace, encoder),
-            num_cpus=TASK_CPUS,
-        )
+    missing = partial(
+        _missing_texts,
+        workspace=workspace,
+        tables=tables,
+        encoder=encoder,
+        block_rows=config.batch_rows,
     )
+    pool = ActorPool(
+        actor=_EmbedActor,
+        arguments=(config,),
+        size=config.actors,
+        batch_rows=config.batch_rows,
+        cpus=config.actor_cpus,
+        gpus=config.actor_gpus,
+    )
+    write = partial(_write_embeddings, workspace=workspace, encoder=encoder)
     totals = commit_stream(
-        manifests_of(dataset) if buckets else (),
+        cover_buckets(buckets, missing, pool, write),
         context.committer("embeddings"),
         stage="embed",
         unit="rows",
@@ -143,7 +129,10 @@ def _missing_texts(
 class _EmbedActor:
     def __init__(self, config: EmbedConfig) -> None:
         self._encoder = SentenceEncoder(
-            config.model, encode_rows=config.encode_rows, on_gpu=config.actor_gpus > 0
+            config.model,
+            encode_rows=config.encode_rows,
+            on_gpu=config.actor_gpus > 0,
+            cpus=config.actor_cpus,
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -165,7 +154,7 @@ def _write_embeddings(batch: pa.Table, workspace: Workspace, encoder: str) -> pa
     if not batch.num_rows:
         return Manifest().to_table()
     vectors_ND = vectors_from_arrow(batch["vector"])
-    good = np.isfinite(vectors_ND).all(axis=1)
+    good = np.all(np.isfinite(vectors_ND), axis=1)
     rows = pa.table(
         {
             "uid": batch["uid"],

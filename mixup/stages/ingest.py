@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -20,15 +21,16 @@ from mixup.config import IngestConfig
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.records import TURNS, bucket_of, content_key, estimated_tokens, uid_of
+from mixup.stages.cover import TASK_CPUS, manifests_of
+from mixup.stages.rows import RawRow, read_rows
 from mixup.stages.run import (
     Manifest,
     RunContext,
     Stopwatch,
     commit_stream,
-    manifests_of,
     stage_state,
 )
-from mixup.stages.sources import Chunk, RawRow, SourceFile, chunks_of, read_rows
+from mixup.stages.sources import Chunk, SourceFile, chunks_of
 from mixup.tables import Snapshot, read_files, snapshot, write_by_bucket, write_file
 from mixup.text.formats import ParsedRow, decode_line, parse_row
 from mixup.text.tasks import detect_task
@@ -58,8 +60,6 @@ _PARSED = pa.schema(
         ("raw", pa.binary()),
     ]
 )
-TASK_CPUS = 0.1
-"""CPUs that Ray books for a light task, so that actors which hold the rest cannot starve it."""
 
 
 def unread_files(workspace: Workspace, files: Sequence[SourceFile]) -> list[SourceFile]:
@@ -122,18 +122,16 @@ def _ingest_wave(
             [{"chunk": index} for index in range(len(chunks))], override_num_blocks=len(chunks)
         )
         .map_batches(
-            _parse_chunks,
+            partial(_parse_chunks, chunks=chunks, config=config, buckets=workspace.buckets),
             batch_size=1,
             batch_format="pyarrow",
-            fn_args=(chunks, config, workspace.buckets),
             num_cpus=TASK_CPUS,
         )
         .repartition(workspace.buckets, keys=["bucket"])
         .map_batches(
-            _write_buckets,
+            partial(_write_buckets, workspace=workspace, known=known),
             batch_size=None,
             batch_format="pyarrow",
-            fn_args=(workspace, known),
             num_cpus=TASK_CPUS,
         )
     )

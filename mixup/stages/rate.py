@@ -11,7 +11,7 @@ from mixup.config import ColumnRater, ReferenceRater
 from mixup.ledger import StageCounts
 from mixup.quality.transition import compress
 from mixup.records import content_key
-from mixup.stages.ingest import TASK_CPUS
+from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import (
     Manifest,
     RunContext,
@@ -50,8 +50,8 @@ def rate_state(context: RunContext, rater: Rater) -> StageState:
 def rate(context: RunContext, rater: Rater) -> StageCounts:
     """Read the ratings of the records from the rows they came in.
 
-    A record stays ``unrated``, with null in place of a rating, when no row of it has one; a row that
-    brings a rating on a later night replaces that outcome.
+    A record stays ``unrated``, with null in place of a rating, when no row of it has one; a row
+    that brings a rating on a later night replaces that outcome.
     """
     import ray
 

@@ -22,7 +22,8 @@ from mixup.quality.transition import Transition, compress, fit_transition
 from mixup.records import content_key, uid_of
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
 from mixup.stages.rate import observed_rating
-from mixup.stages.sources import Chunk, RawRow, SourceFile, read_rows
+from mixup.stages.rows import RawRow, read_rows
+from mixup.stages.sources import Chunk, SourceFile
 from mixup.text.formats import decode_line, parse_row
 from mixup.workspace import Workspace
 
@@ -168,7 +169,10 @@ def build_from_files(
             f"rate.library holds {len(rated)} rated rows, at least {curate.min_rated} are needed"
         )
     encoder = SentenceEncoder(
-        embed.model, encode_rows=embed.encode_rows, on_gpu=embed.actor_gpus > 0
+        embed.model,
+        encode_rows=embed.encode_rows,
+        on_gpu=embed.actor_gpus > 0,
+        cpus=embed.actor_cpus,
     )
     vectors_ND = encoder.encode([text for text, _ in rated.values()]).vectors_ND
     good = np.flatnonzero(np.isfinite(vectors_ND).all(axis=1))

@@ -87,7 +87,7 @@ class StageState:
         )
 
     def consumed(self, table: str) -> int:
-        """The version of an input up to which all is covered under today's fingerprint; -1: none."""
+        """The version of an input up to which all is covered under the fingerprint; -1: none."""
         if self.last is None or self.last.fingerprint != self.fingerprint:
             return -1
         return self.last.inputs.get(table, -1)
@@ -190,15 +190,8 @@ def _progress(stage: str, unit: str, total: int | None) -> Iterator[Callable[[in
     yield advance
 
 
-def manifests_of(dataset: Any) -> Iterator[Manifest]:
-    """The manifests of a Ray Data stream, as its tasks end."""
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for text in batch["manifest"].to_pylist():
-            yield Manifest.from_json(text)
-
-
 def run_tasks(function: Any, arguments: Sequence[tuple], *, in_flight: int) -> Iterator[Manifest]:
-    """Run a remote function over arguments with a bounded number in flight; manifests as they end."""
+    """Run a remote function over arguments, a bounded number in flight; manifests as they end."""
     import ray
 
     waiting = list(reversed(arguments))

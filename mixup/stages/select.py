@@ -18,7 +18,7 @@ from mixup.ledger import (
     left_out,
 )
 from mixup.selection.mixing import MixSizes, mix
-from mixup.stages.ingest import TASK_CPUS
+from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.survey import SURVEYED, Survey, SurveySettings, survey_bucket
 from mixup.tables import Snapshot
@@ -57,7 +57,7 @@ def survey_pool(
 
     task = ray.remote(num_cpus=TASK_CPUS)(survey_bucket)
     survey = Survey(settings.limit)
-    waiting = sorted({bucket for name in SURVEYED for bucket in tables[name].files}, reverse=True)
+    waiting = sorted({bucket for name in SURVEYED for bucket in tables[name].buckets}, reverse=True)
     running: set = set()
     while waiting or running:
         while waiting and len(running) < _IN_FLIGHT:

@@ -1,39 +1,23 @@
-"""Input files: finding them, naming their state, and reading them row by row.
-
-Every reader yields ``RawRow``: an offset that names the row within its file, and either its bytes or
-why it could not be read. A file that breaks in the middle keeps the rows before the break and yields
-one last row with the reason.
-"""
+"""Input files: finding them, naming their state, and opening them."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-import logging
-import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs as arrow_fs
 
 from mixup.errors import ConfigError
 from mixup.records import content_key
 
-logger = logging.getLogger(__name__)
-
 BUNDLED_SAMPLE = "bundled:sample"
-WHOLE_FILE = -1
-"""The offset of a quarantine row that stands for what could not be read of a file."""
 
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -43,9 +27,8 @@ _FORMATS = {
     ".arrow": "arrow",
 }
 _COMPRESSIONS = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
-# What `datasets` writes beside the data of a saved dataset.
+# What `datasets` writes beside the data of a saved dataset; its `cache-*.arrow` repeat the rows.
 _NOT_DATA = {"dataset_info.json", "state.json", "dataset_dict.json", "dataset_infos.json"}
-_ARRAY_READ_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -77,33 +60,19 @@ class SourceFile:
         """The file's name without its extensions, the default source of its rows."""
         return Path(self.path).name.split(".")[0]
 
+    @property
+    def is_web(self) -> bool:
+        """Whether it comes from a web server, which may not give parts of a file."""
+        return self.path.startswith(("http://", "https://"))
+
 
 @dataclass(frozen=True)
 class Chunk:
-    """The part of a file that one task reads: the lines that start in [start, end), or all of it."""
+    """The part of a file that one task reads: the lines that start in [start, end), or all."""
 
     file: SourceFile
     start: int = 0
     end: int | None = None
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """A row as it stands in its file, or why it cannot be read.
-
-    Attributes:
-        offset: Byte offset of the row (row index in Parquet and Arrow files).
-        raw: Its bytes; for Parquet and Arrow rows their JSON form, made only if needed.
-        value: The decoded value, where the format gives one without parsing the bytes.
-        reason: Why it could not be read, or None.
-        detail: More on the reason.
-    """
-
-    offset: int
-    raw: bytes = b""
-    value: Any = None
-    reason: str | None = None
-    detail: str = ""
 
 
 def find_files(patterns: Sequence[str]) -> list[SourceFile]:
@@ -127,17 +96,20 @@ def _known_types() -> str:
 
 
 def _expand(pattern: str) -> Iterator[SourceFile]:
+    if not pattern.strip():
+        raise ConfigError("ingest.paths: a path is empty; expected a file, folder, glob or URL")
     if pattern == BUNDLED_SAMPLE:
         pattern = str(package_files("mixup") / "sample" / "pool")
     filesystem, path = _filesystem(pattern)
     protocol = pattern.partition("://")[0] + "://" if "://" in pattern else ""
-    if any(sign in pattern for sign in "*?[") and protocol not in ("http://", "https://"):
+    is_web = protocol in ("http://", "https://")
+    if not is_web and any(sign in path for sign in "*?[") and not filesystem.exists(path):
         names = sorted(filesystem.glob(path))
         yield from _known_files(filesystem, names, protocol)
         return
     if not filesystem.exists(path):
         raise ConfigError(f"ingest.paths: {pattern!r} does not exist")
-    if not protocol.startswith("http") and filesystem.isdir(path):
+    if not is_web and filesystem.isdir(path):
         yield from _known_files(filesystem, sorted(filesystem.find(path)), protocol)
         return
     if _type_of(path) is None:
@@ -149,8 +121,12 @@ def _known_files(filesystem: Any, names: Sequence[str], protocol: str) -> Iterat
     for name in names:
         if filesystem.isdir(name):
             yield from _known_files(filesystem, sorted(filesystem.find(name)), protocol)
-        elif _type_of(name) and Path(name).name not in _NOT_DATA:
+        elif _type_of(name) and not _is_beside_data(Path(name).name):
             yield _describe(filesystem, name, protocol)
+
+
+def _is_beside_data(name: str) -> bool:
+    return name in _NOT_DATA or (name.startswith("cache-") and name.endswith(".arrow"))
 
 
 def _type_of(path: str) -> tuple[str, str] | None:
@@ -178,158 +154,47 @@ def _describe(filesystem: Any, path: str, protocol: str) -> SourceFile:
 
 def _filesystem(path: str) -> tuple[Any, str]:
     scheme = path.partition("://")[0] if "://" in path else ""
-    if scheme in ("s3", "gs", "gcs"):
-        filesystem, inner = arrow_fs.FileSystem.from_uri(path)
-        return ArrowFSWrapper(filesystem), inner
-    if not scheme:
-        path = str(Path(path).expanduser().absolute())
     try:
+        if scheme in ("s3", "gs", "gcs"):
+            filesystem, inner = arrow_fs.FileSystem.from_uri(path)
+            return ArrowFSWrapper(filesystem), inner
+        if not scheme:
+            path = str(Path(path).expanduser().absolute())
         return fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
         raise ConfigError(f"ingest.paths: cannot open {path!r}: {error}") from error
 
 
 def chunks_of(file: SourceFile, chunk_bytes: int) -> list[Chunk]:
-    """The parts of a file that can be read by themselves; only plain JSONL has several."""
-    if file.format != "jsonl" or file.compression or file.size <= chunk_bytes:
+    """The parts of a file that can be read by themselves; only plain JSONL has several.
+
+    A file from a web server is one part, since not every server gives parts of a file.
+    """
+    is_split = file.format == "jsonl" and not file.compression and not file.is_web
+    if not is_split or file.size <= chunk_bytes:
         return [Chunk(file)]
     starts = range(0, file.size, chunk_bytes)
     return [Chunk(file, start, min(start + chunk_bytes, file.size)) for start in starts]
 
 
-def read_rows(chunk: Chunk, *, max_row_bytes: int) -> Iterator[RawRow]:
-    """The rows of a chunk in file order; never raises for what the file holds."""
-    place = WHOLE_FILE
-    try:
-        for row in _reader(chunk, max_row_bytes):
-            place = row.offset
-            yield row
-    except _BROKEN as error:
-        detail = f"after offset {place}: {' '.join(str(error).split())[:300]}"
-        yield RawRow(_break_offset(chunk), reason="unreadable_file", detail=detail)
+@contextmanager
+def open_file(file: SourceFile) -> Iterator[Any]:
+    """The bytes of a file; a URL's text is asked for once and read as it comes.
 
-
-_BROKEN = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
-
-
-def _break_offset(chunk: Chunk) -> int:
-    """A negative offset that is unique to the chunk, since several chunks of a file may break."""
-    return WHOLE_FILE - chunk.start
-
-
-def _reader(chunk: Chunk, max_row_bytes: int) -> Iterator[RawRow]:
-    filesystem, path = _filesystem(chunk.file.path)
-    with filesystem.open(path, "rb") as stream:
-        if chunk.file.format == "parquet":
-            yield from _parquet_rows(stream)
-        elif chunk.file.format == "arrow":
-            yield from _arrow_rows(stream)
-        else:
-            text = _decompressed(stream, chunk.file.compression)
-            as_array = chunk.file.format == "json"
-            yield from (
-                _json_rows(text, chunk, max_row_bytes)
-                if as_array
-                else _lines(text, chunk, max_row_bytes)
-            )
-
-
-def _decompressed(stream: IO[bytes], compression: str) -> IO[bytes]:
-    if compression == "gz":
-        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]  # it reads like one
-    if compression == "zst":
-        reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-        return io.BufferedReader(reader)  # type: ignore[arg-type]  # it is a RawIOBase by duck
-    return stream
-
-
-def _lines(stream: IO[bytes], chunk: Chunk, max_row_bytes: int) -> Iterator[RawRow]:
-    """Lines that start within the chunk; an over-long one is skipped without being held."""
-    offset = chunk.start
-    if offset:
-        stream.seek(offset - 1)
-        offset += len(_rest_of_line(stream)) - 1
-    while chunk.end is None or offset < chunk.end:
-        line = stream.readline(max_row_bytes + 1)
-        if not line:
-            return
-        length = len(line)
-        if length > max_row_bytes and not line.endswith(b"\n"):
-            length += _skip_line(stream)
-            yield RawRow(offset, line[:4096], reason="row_too_long", detail=f"{length} bytes")
-        elif line.strip():
-            yield RawRow(offset, line)
-        offset += length
-
-
-def _rest_of_line(stream: IO[bytes]) -> bytes:
-    return stream.readline()
-
-
-def _skip_line(stream: IO[bytes]) -> int:
-    skipped = 0
-    while part := stream.readline(1_000_000):
-        skipped += len(part)
-        if part.endswith(b"\n"):
-            break
-    return skipped
-
-
-def _json_rows(stream: IO[bytes], chunk: Chunk, max_row_bytes: int) -> Iterator[RawRow]:
-    """The elements of a JSON array; a .json file that holds no array is read as JSON lines."""
-    reader = io.BufferedReader(stream) if not hasattr(stream, "peek") else stream  # type: ignore[arg-type]
-    head = reader.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()  # type: ignore[attr-defined]
-    if head[:1] != b"[":
-        yield from _lines(reader, chunk, max_row_bytes)
-        return
-    yield from _array_elements(reader, max_row_bytes)
-
-
-def _array_elements(stream: IO[bytes], max_row_bytes: int) -> Iterator[RawRow]:
-    """Elements of one JSON array, with a buffer of little more than the largest element.
-
-    A syntax error inside the array makes what follows unreadable: it costs the rest of the file.
+    Raises:
+        OSError: If it cannot be read.
     """
-    decoder = json.JSONDecoder()
-    buffer = stream.read(_ARRAY_READ_BYTES).decode("utf-8-sig", errors="surrogateescape")
-    index, base = buffer.index("[") + 1, 0
-    while True:
-        while index < len(buffer) and buffer[index] in " \t\r\n,":
-            index += 1
-        if buffer[index : index + 1] == "]":
-            return
-        try:
-            _, end = decoder.raw_decode(buffer, index)
-        except (json.JSONDecodeError, RecursionError) as error:
-            more = stream.read(max(_ARRAY_READ_BYTES, len(buffer) - index))
-            if more and len(buffer) - index <= max_row_bytes:
-                base += index
-                buffer = buffer[index:] + more.decode("utf-8", errors="surrogateescape")
-                index = 0
-                continue
-            raw = buffer[index : index + 4096].encode("utf-8", errors="surrogateescape")
-            yield RawRow(base + index, raw, reason="broken_array", detail=str(error)[:200])
-            return
-        if end == len(buffer) and (more := stream.read(_ARRAY_READ_BYTES)):
-            base += index  # a number may go on in the next part
-            buffer = buffer[index:] + more.decode("utf-8", errors="surrogateescape")
-            index = 0
-            continue
-        yield RawRow(base + index, buffer[index:end].encode("utf-8", errors="surrogateescape"))
-        index = end
+    filesystem, path = _filesystem(file.path)
+    if not file.is_web:
+        with filesystem.open(path, "rb") as stream:
+            yield stream
+        return
+    from aiohttp import ClientError  # fsspec needs it for URLs only, and it is slow to import
 
-
-def _parquet_rows(stream: IO[bytes]) -> Iterator[RawRow]:
-    offset = 0
-    for batch in pq.ParquetFile(stream).iter_batches(batch_size=1024):
-        for value in batch.to_pylist():
-            yield RawRow(offset, value=value)
-            offset += 1
-
-
-def _arrow_rows(stream: IO[bytes]) -> Iterator[RawRow]:
-    offset = 0
-    for batch in pa.ipc.open_stream(stream):
-        for value in batch.to_pylist():
-            yield RawRow(offset, value=value)
-            offset += 1
+    # A block size of 0 means one request; Parquet and Arrow files are read in places.
+    as_stream = {} if file.format in ("parquet", "arrow") else {"block_size": 0}
+    try:
+        with filesystem.open(path, "rb", **as_stream) as stream:
+            yield stream
+    except ClientError as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error

@@ -199,8 +199,8 @@ def _notes(release: Release) -> list[str]:
     if sizes.short:
         policy = release.config.select.shortfall
         notes.append(
-            f"The release is {sizes.short:,} rows short of the {release.config.select.size:,} asked "
-            f"for: {sizes.distilled:,} of {sizes.wanted_distilled:,} distilled and "
+            f"The release is {sizes.short:,} rows short of the {release.config.select.size:,} "
+            f"asked for: {sizes.distilled:,} of {sizes.wanted_distilled:,} distilled and "
             f"{sizes.originals:,} of {sizes.wanted_originals:,} original rows passed "
             f"(policy `{policy}`)."
         )

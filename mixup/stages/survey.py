@@ -1,15 +1,15 @@
 """Survey: one pass over the buckets that counts fates and finds the best candidates.
 
-A bucket's survey holds counts and at most ``limit`` candidates of each part, so that what the driver
-merges is bounded by the size of the release, not of the pool.
+A bucket's survey holds counts and at most ``limit`` candidates of each part, so that what the
+driver merges is bounded by the size of the release, not of the pool.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ SURVEYED = (
     "rewards",
 )
 EXAMPLES_OF_A_KIND = 12
+_Value = TypeVar("_Value")
 
 CLUSTER_ACCEPTED = "cluster_accepted"
 CLUSTER_REJECTED = "cluster_rejected"
@@ -79,29 +80,28 @@ class Survey:
 
     def merge(self, other: Survey) -> None:
         """Take in the survey of other buckets."""
-        for mine, theirs in (
-            (self.counts, other.counts),
-            (self.sources, other.sources),
-            (self.ratings, other.ratings),
-            (self.cluster_sizes, other.cluster_sizes),
-            (self.rejects, other.rejects),
-        ):
-            mine.update(theirs)  # type: ignore[arg-type]  # of one type each
+        self.counts.update(other.counts)
+        self.sources.update(other.sources)
+        self.ratings.update(other.ratings)
+        self.cluster_sizes.update(other.cluster_sizes)
+        self.rejects.update(other.rejects)
         for name, bins in other.bins.items():
             self.bins[name] = self.bins.get(name, np.zeros(UNIT_BINS, np.int64)) + bins
         self.originals = _best(self.limit, self.originals, other.originals)
         self.distilled = _best(self.limit, self.distilled, other.distilled)
         chosen = set(self.distilled.keys) if self.distilled else set()
-        for mine, theirs in (
-            (self.pairs, other.pairs),
-            (self.members, other.members),
-            (self.qualities, other.qualities),
-        ):
-            merged = {**mine, **theirs}
-            mine.clear()
-            mine.update({key: merged[key] for key in merged if key in chosen})
+        self.pairs = _chosen(chosen, self.pairs, other.pairs)
+        self.members = _chosen(chosen, self.members, other.members)
+        self.qualities = _chosen(chosen, self.qualities, other.qualities)
         for kind, found in other.examples.items():
             self.examples[kind] = _drawn([*self.examples[kind], *found])
+
+
+def _chosen(
+    keys: Set[str], first: Mapping[str, _Value], second: Mapping[str, _Value]
+) -> dict[str, _Value]:
+    """The entries of both under the chosen keys; the second's win."""
+    return {key: value for key, value in {**first, **second}.items() if key in keys}
 
 
 def _best(limit: int, first: Ranked | None, second: Ranked | None) -> Ranked | None:
@@ -147,8 +147,8 @@ def survey_bucket(
     """Survey one bucket; runs in a worker.
 
     The counts are fates of occurrences but for those of originals and clusters, which are decided
-    only when the candidates of all buckets are ranked: ``original_candidates``, ``members:STATE`` by
-    the state of the members' cluster, and ``clustered`` records, which must equal the members.
+    only when the candidates of all buckets are ranked: ``original_candidates``, ``members:STATE``
+    by the state of the members' cluster, and ``clustered`` records, which must equal the members.
     """
     survey = Survey(settings.limit)
     _survey_records(survey, workspace, tables, bucket, pool, settings)

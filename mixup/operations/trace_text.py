@@ -1,0 +1,126 @@
+"""What a trace says to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mixup.operations.text import indented, labeled, short
+from mixup.report.wording import fate_label, score, visible, words
+from mixup.rewards.rubric import COMPONENTS
+
+_CURATED = (("quality", "quality"), ("long tail", "long_tail"))
+
+
+def trace_lines(found: Mapping[str, Any]) -> list[str]:
+    """What ``trace`` found, for a person."""
+    lines = [f"{'release row' if found['kind'] == 'row' else found['kind']} {found['key']}"]
+    lines += {"record": _record, "cluster": _cluster, "sample": _cluster, "row": _release_row}[
+        found["kind"]
+    ](found)
+    if found["moved_on"]:
+        lines += ["", "note: the tables have changed since the release was made; refresh again"]
+    return lines
+
+
+def _record(found: Mapping[str, Any]) -> list[str]:
+    about = ", ".join(part for part in (found["task"], found["language"]) if part)
+    lines = [labeled("task", visible(f"{about}, about {found['tokens']:,} tokens"))]
+    lines += [labeled("fate", _fate(found)), labeled("rating", _rating(found["rating"]))]
+    lines += [labeled(label, text) for label, text in _curation(found["curation"])]
+    if cluster := found["cluster"]:
+        lines.append(labeled("cluster", f"{cluster['cluster']}: {_fate_words(cluster['fate'])}"))
+    lines += ["", "occurs in:", *_places(found["occurrences"]), ""]
+    for turn in found["turns"]:
+        lines += [f"{visible(turn['role'])}:", *indented(turn["content"])]
+    return lines
+
+
+def _fate(found: Mapping[str, Any]) -> str:
+    text = _fate_words(found["fate"])
+    others = len(found["occurrences"]) - 1
+    if others > 0 and found["fate"]:
+        text += f"; its {others:,} further occurrence(s) count as duplicates"
+    return text if found["release"] is None else f"{text} (release {found['release']})"
+
+
+def _fate_words(fate: Mapping[str, Any] | None) -> str:
+    if fate is None:
+        return "none yet: the workspace has no release"
+    row = f", row {fate['row']}" if fate["row"] else ""
+    return fate_label(fate["fate"]) + row
+
+
+def _rating(rating: Mapping[str, Any] | None) -> str:
+    if rating is None:
+        return "not rated yet"
+    if rating["rating"] is None:
+        return words(rating["reason"])
+    return f"{rating['rating']} (overall {rating['overall']:.2g}, from the {rating['source']})"
+
+
+def _curation(curation: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if curation is None:
+        return [("curation", "none: not in the pool of the last run, or not curated yet")]
+    reason = f" ({words(curation['reason'])})" if curation["reason"] else ""
+    rows = [("tier", f"{words(curation['tier'])}{reason}")]
+    rows += [(label, score(curation[name])) for label, name in _CURATED]
+    if curation["duplicate_of"]:
+        rows.append(("duplicate of", curation["duplicate_of"]))
+    return rows
+
+
+def _cluster(found: Mapping[str, Any]) -> list[str]:
+    lines = [labeled("cluster", found["cluster"])] if found["kind"] == "sample" else []
+    about = f"{found['task']}, cohesion {score(found['cohesion'])}, {found['tokens']:,} tokens"
+    lines += [
+        labeled("task", visible(about)),
+        labeled("licence", visible(found["licence"])),
+        labeled("fate", _fate_words(found["fate"])),
+        "",
+        f"{len(found['members'])} members:",
+    ]
+    for member in found["members"]:
+        lines += [f"  {member['uid']}", *_places(member["occurrences"], indent=4)]
+        lines += indented(short(member["text"]), indent=4)
+    if not found["samples"]:
+        return [*lines, "", "no samples: this cluster was not distilled"]
+    return [*lines, "", "samples:", *(line for row in found["samples"] for line in _sample(row))]
+
+
+def _sample(row: Mapping[str, Any]) -> list[str]:
+    verdict = "not judged: there is no release with rules yet"
+    if row["accepted"] is not None:
+        verdict = "accepted" if row["accepted"] else f"rejected: {words(row['reason'])}"
+    rewards = [f"{name} {score(row['rewards'].get(name))}" for name in COMPONENTS]
+    text = short(row["text"] or "") or f"no text: {words(row['reason'])}"
+    return [
+        f"  {row['sample']}  number {row['index']}, "
+        f"{'' if row['constrained'] else 'un'}constrained, finish {words(row['finish'])}",
+        f"    {verdict}{'; in the release' if row['released'] else ''}",
+        f"    {', '.join(rewards)}, combined {score(row['combined'])}",
+        *indented(text, indent=4),
+    ]
+
+
+def _release_row(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        labeled("release", found["release"]),
+        labeled("kind", found["row_kind"]),
+        *([labeled("sample", found["sample"])] if found["sample"] else []),
+        f"{len(found['members'])} members:",
+    ]
+    for member in found["members"]:
+        lines += [f"  {member['uid']}", *_places(member["occurrences"], indent=4)]
+    return lines
+
+
+def _places(occurrences: Iterable[Mapping[str, Any]], indent: int = 2) -> list[str]:
+    return [f"{' ' * indent}{_place(found)}" for found in occurrences] or [f"{' ' * indent}nowhere"]
+
+
+def _place(found: Mapping[str, Any]) -> str:
+    kind = next((name for name in ("line", "row") if name in found), "offset")
+    path = found["path"] or "a file that was not read to the end"
+    text = f"{path}, {kind} {found[kind]:,} (source {found['source']}, licence {found['licence']})"
+    return visible(text).replace("\n", " ")

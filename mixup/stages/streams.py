@@ -1,0 +1,98 @@
+"""Byte streams of input files: decompressed, and honest about where they break."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from typing import IO, Any
+
+import pyarrow as pa
+import zstandard
+
+BROKEN = (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError, pa.ArrowException)
+"""What reading a file raises when the file, or the way to it, is at fault."""
+
+_BUFFER_BYTES = 1_000_000
+_COMPRESSED_BYTES = 16_384
+
+
+def decompressed(stream: IO[bytes], compression: str) -> io.BufferedReader:
+    """A buffered stream of what a ``gz``, ``zst`` or (empty) plain stream holds.
+
+    Reading to the end raises where the content is cut off or damaged.
+    """
+    source: Any = stream  # file systems' streams have more and fewer methods than IO[bytes] names
+    plain = source if hasattr(source, "peek") else io.BufferedReader(source, _BUFFER_BYTES)
+    if compression == "gz":
+        # A GzipFile has all that is used of a BufferedReader but is not declared as one.
+        return gzip.GzipFile(fileobj=plain)  # pyright: ignore[reportReturnType]
+    if compression == "zst":
+        return io.BufferedReader(_ZstdStream(plain), _BUFFER_BYTES)
+    return plain
+
+
+class _ZstdStream(io.RawIOBase):
+    """The content of zstd frames.
+
+    The library's own reader takes a frame that is cut off for the end of the stream, so that the
+    rows after the cut would be missed by nobody.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._frame, self._rest = stream, None, b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            if not self._decompress():
+                return 0
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def _decompress(self) -> bool:
+        """Decompress a little more; whether there was anything."""
+        data = self._rest or self._stream.read(_COMPRESSED_BYTES)
+        if not data:
+            if self._frame is not None:
+                raise EOFError("the zstd stream ends within a frame")
+            return False
+        frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(frame.decompress(data))
+        self._frame, self._rest = (None, frame.unused_data) if frame.eof else (frame, b"")
+        return True
+
+
+class Salvage:
+    """Large reads that give what comes before a break; the next read raises it."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream, self._error = stream, None
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; fewer only at the end or before a break.
+
+        Raises:
+            OSError: Or another of ``BROKEN``, if the stream breaks here.
+        """
+        if self._error is not None:
+            raise self._error
+        parts: list[bytes] = []
+        while size > 0:
+            try:
+                part = self._stream.read1(size)
+            except BROKEN as error:
+                if not parts:
+                    raise
+                self._error = error
+                break
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)

@@ -1,0 +1,116 @@
+"""Runs jobs as a user does: as subprocesses, in workspaces of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "jobs" / "demo.yaml"
+
+# Every cluster is sampled once and shortly: enough to walk the whole job.
+SHORT = (
+    "distill.max_clusters=null",
+    "distill.samples=1",
+    "distill.structured=none",
+    "distill.max_tokens=24",
+    "distill.batch_clusters=16",
+    "commit_interval_s=0.5",
+)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a job: offline, and without a cluster of somebody else."""
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**kept, **offline, **more}
+
+
+@dataclass
+class Job:
+    """A refresh in a workspace, started as often as a test likes."""
+
+    workspace: Path
+    config: Path = DEMO
+    overrides: tuple[str, ...] = SHORT
+    log: str = field(default="", init=False)
+
+    def command(self, *more: str) -> list[str]:
+        place = f"workspace={self.workspace}"
+        refresh = [sys.executable, "-m", "mixup", "refresh", str(self.config)]
+        return [*refresh, place, *self.overrides, *more]
+
+    def run(self, *more: str, timeout_s: float = 280, expect: int = 0, **env: str) -> str:
+        """Run to the end; the output of stdout and stderr together."""
+        done = subprocess.run(
+            self.command(*more),
+            env=environment(**env),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == expect, done.stdout[-6000:]
+        return done.stdout
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
+        """Start in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*more),
+            env=environment(),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def table(self, name: str) -> pa.Table:
+        """A table as any Delta reader sees it."""
+        return DeltaTable(str(self.workspace / "tables" / name)).to_pyarrow_table()
+
+    def rows(self, name: str) -> int:
+        """The rows of a table; 0 where it does not exist yet."""
+        folder = self.workspace / "tables" / name
+        if not (folder / "_delta_log").exists():
+            return 0
+        return (
+            DeltaTable(str(folder))
+            .to_pyarrow_table(columns=["uid"] if name in _BY_UID else None)
+            .num_rows
+        )
+
+    def release(self) -> Path:
+        """The folder of the current release."""
+        pointer = json.loads((self.workspace / "releases" / "current.json").read_text())
+        return self.workspace / "releases" / pointer["release"]
+
+    def manifest(self) -> dict:
+        """The manifest of the current release."""
+        return json.loads((self.release() / "manifest.json").read_text())
+
+    def stage(self, name: str) -> dict | None:
+        """What the manifest says of a stage; None if it had nothing to do."""
+        found = [stage for stage in self.manifest()["stages"] if stage["stage"] == name]
+        return found[0] if found else None
+
+
+_BY_UID = ("embeddings", "records", "ratings", "curation")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The demo job, run once in a short form."""
+    job = Job(tmp_path_factory.mktemp("demo") / "workspace")
+    job.log = job.run()
+    return job
