@@ -248,6 +248,8 @@ class RewardConfig(Section):
     """A sample with a larger share of its words taken from one single input is a copy."""
     max_repetition: Share = 0.3
     """A sample with a larger share of repeated 4-grams is degenerate."""
+    max_lost: Share = 0.7
+    """A sample that lacks a larger share of its inputs' content words has lost what they say."""
     actors: Count = 1
     """Actors of each reward component."""
     encoders: Count = 1

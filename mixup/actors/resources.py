@@ -37,12 +37,8 @@ class Demand:
 
 
 @contextmanager
-def cluster(config: RayConfig, workspace: Workspace) -> Iterator[None]:
-    """A Ray cluster for the block: the one that is there, or one started here and stopped after.
-
-    Raises:
-        ConfigError: If a local workspace that is not shared would be used from several nodes.
-    """
+def cluster(config: RayConfig) -> Iterator[None]:
+    """A Ray cluster for the block: the one that is there, or one started here and stopped after."""
     # Ray starts workers at nice 15, and they starve beside any other process.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -95,7 +91,7 @@ def _quiet() -> None:
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
 
 
 def check_place(workspace: Workspace, *, shared: bool) -> None:

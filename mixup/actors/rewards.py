@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from mixup.actors.resources import Demand
-from mixup.config import EmbedConfig, RewardConfig, RewardMode, Similarity
+from mixup.config import EmbedConfig, RefreshConfig, RewardConfig, RewardMode, Similarity
 from mixup.errors import ShapeError
-from mixup.models.encoder import SentenceEncoder
+from mixup.models.encoder import SentenceEncoder, similarity_of
 from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import neighbor_votes, posterior
 from mixup.quality.transition import Transition, nearest_classes
@@ -85,6 +85,19 @@ class RewardSettings:
     effective_votes: float
     encoder: str
     library: str | None
+
+    @classmethod
+    def of(cls, config: RefreshConfig, encoder: str, library: str | None) -> RewardSettings:
+        """The settings of a refresh, with the revisions of its encoder and reference library."""
+        return cls(
+            mode=config.reward.mode,
+            similarity=similarity_of(config.embed.model, config.embed.similarity),
+            threshold=config.curate.threshold,
+            neighbors=config.curate.neighbors,
+            effective_votes=config.curate.effective_votes,
+            encoder=encoder,
+            library=library,
+        )
 
     def revision(self, component: str) -> str:
         """The revision of one component: it changes with what the component reads, only."""

@@ -15,9 +15,8 @@ from mixup.errors import ConfigError
 from mixup.ledger import FATE_MERGED, FATE_ORIGINAL, left_out
 from mixup.operations.view import View, occurrences_of
 from mixup.records import KEY_BYTES, bucket_of
-from mixup.selection.licences import allowed
 from mixup.stages.rate import rater_revision
-from mixup.stages.survey import CLUSTER_NOT_DISTILLED, CLUSTER_REJECTED
+from mixup.stages.survey import CLUSTER_NOT_DISTILLED, CLUSTER_REJECTED, record_fate
 from mixup.stages.verdicts import Verdict
 from mixup.tables import scan_files
 from mixup.workspace import Workspace
@@ -150,17 +149,9 @@ def _fate(
         return cluster["fate"]
     if curation is None:
         return {"fate": left_out("not_in_pool"), "row": None}
-    return {"fate": left_out(_why_left_out(view, curation)), "row": None}
-
-
-def _why_left_out(view: View, curation: Mapping[str, Any]) -> str:
-    """Why a record that is in no cluster is not in the release."""
-    if curation["tier"] == "duplicate":
-        return "near_duplicate"
-    if curation["tier"] != "high":
-        return curation["reason"]
     licences = None if view.config is None else view.config.select.licences
-    return "original_not_selected" if allowed(curation["licence"], licences) else "licence"
+    fate = record_fate(curation, licences) or left_out("original_not_selected")
+    return {"fate": fate, "row": None}
 
 
 def _cluster(view: View, key: str) -> dict[str, Any]:

@@ -16,10 +16,8 @@ from pydantic import ValidationError
 from mixup.actors.rewards import RewardSettings
 from mixup.config import RefreshConfig
 from mixup.errors import TableError
-from mixup.models.encoder import similarity_of
 from mixup.records import bucket_of
 from mixup.stages.publish import current_release
-from mixup.stages.reference import reference_revision
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files, scan_files, snapshot
 from mixup.workspace import Workspace
@@ -88,20 +86,11 @@ class View:
     @cached_property
     def judge(self) -> Judge | None:
         """The release's rules for samples, made from its config and the revisions it states."""
-        config, models = self.config, self.manifest.get("models", ())
-        encoder = next((m["revision"] for m in models if m["role"] == "encoder"), None)
-        if config is None or encoder is None:
+        models = {m["role"]: m["revision"] for m in self.manifest.get("models", ())}
+        if self.config is None or "encoder" not in models:
             return None
-        settings = RewardSettings(
-            mode=config.reward.mode,
-            similarity=similarity_of(config.embed.model, config.embed.similarity),
-            threshold=config.curate.threshold,
-            neighbors=config.curate.neighbors,
-            effective_votes=config.curate.effective_votes,
-            encoder=encoder,
-            library=reference_revision(self.workspace),
-        )
-        return Judge.of(config.reward, settings)
+        settings = RewardSettings.of(self.config, models["encoder"], models.get("reference"))
+        return Judge.of(self.config.reward, settings)
 
     @cached_property
     def lineage(self) -> pa.Table:

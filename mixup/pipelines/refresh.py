@@ -95,26 +95,20 @@ class Plan:
 
     def rewards(self, workspace: Workspace) -> RewardSettings:
         """What decides rewards, with the workspace's present reference library."""
-        return RewardSettings(
-            mode=self.config.reward.mode,
-            similarity=self.similarity,
-            threshold=self.config.curate.threshold,
-            neighbors=self.config.curate.neighbors,
-            effective_votes=self.config.curate.effective_votes,
-            encoder=self.encoder,
-            library=reference_revision(workspace),
-        )
+        return RewardSettings.of(self.config, self.encoder, reference_revision(workspace))
 
     def judge(self, workspace: Workspace) -> Judge:
         """The rules for samples."""
         return Judge.of(self.config.reward, self.rewards(workspace))
 
-    def models(self) -> list[ModelUsed]:
-        """The models that take part."""
-        return [
+    def models(self, workspace: Workspace) -> list[ModelUsed]:
+        """The models that take part, the reference library among them."""
+        library = reference_revision(workspace)
+        found = [
             ModelUsed("encoder", self.config.embed.model, self.encoder),
             ModelUsed("distiller", self.config.distill.model, self.distiller.revision),
         ]
+        return found + ([ModelUsed("reference", "rated library", library)] if library else [])
 
 
 @dataclass(frozen=True)
@@ -161,7 +155,7 @@ def refresh(config: RefreshConfig) -> Outcome:
         context = RunContext(workspace, run, lease.token, _pool(plan), config.commit_interval_s)
         workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
         logger.info("run %s in %s", run, workspace.uri)
-        with cluster(config.ray, workspace):
+        with cluster(config.ray):
             check_place(workspace, shared=config.workspace_shared)
             _check_resources(plan)
             progress = _run_stages(context, plan)
@@ -351,7 +345,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             config=config,
             tables=tables,
-            models=plan.models(),
+            models=plan.models(workspace),
             selection=chosen,
             files=ray.get(task.remote(*arguments)),
             stages=progress.ran,

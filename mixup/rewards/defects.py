@@ -1,4 +1,4 @@
-"""Defects of an answer that no similarity shows: repetition, and copying one of the inputs."""
+"""Defects of an answer that no similarity shows: repetition, copying one input, losing them all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 _REPETITION_WORDS = 4
 _COPY_WORDS = 5
+_CONTENT_CHARS = 4
+_STEM_CHARS = 5
 
 # Kana, CJK ideographs and Hangul are written without spaces: each character counts as a word.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
@@ -32,6 +34,29 @@ def copied_input(answer: str, inputs: Sequence[str]) -> float:
         return 0.0
     runs = _runs(words, length)
     return max((_found(runs, _words(text), length) for text in inputs), default=0.0)
+
+
+def lost_content(answer: str, inputs: Sequence[str]) -> float:
+    """The share, 0 to 1, of the inputs' content words that the answer lacks; the mean over inputs.
+
+    Content words are numbers and words of 4 or more letters, cut to 5 so that most inflections meet; in
+    scripts without spaces all characters count. An encoder finds an answer near its inputs as soon
+    as it names their subject; this asks whether it says what they say. A merge of verbose inputs
+    loses some words rightly, so only a large share is a defect. Inputs without content words are
+    left out; without any other, nothing is lost.
+    """
+    said = _content(answer)
+    asked = [words for words in map(_content, inputs) if words]
+    shares = [1 - len(words & said) / len(words) for words in asked]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def _content(text: str) -> set[str]:
+    return {
+        word[:_STEM_CHARS]
+        for word in _words(text)
+        if len(word) >= _CONTENT_CHARS or word.isdigit() or not word.isascii()
+    }
 
 
 def _found(runs: list[tuple[str, ...]], words: list[str], length: int) -> float:

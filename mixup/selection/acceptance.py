@@ -13,6 +13,7 @@ REJECTIONS = (
     "unscored",
     "copied_input",
     "repetitive",
+    "lost_content",
     "low_quality",
     "low_alignment",
     "low_coverage",
@@ -32,6 +33,7 @@ class AcceptanceRules:
         min_combined: Least combined reward.
         max_copied: Largest share of the answer found in one single input.
         max_repetition: Largest share of repeated 4-grams.
+        max_lost: Largest share of the inputs' content words that the answer may lack.
     """
 
     min_quality: float
@@ -40,6 +42,7 @@ class AcceptanceRules:
     min_combined: float
     max_copied: float
     max_repetition: float
+    max_lost: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Facts:
         combined: The rubric's outcome.
         copied: Highest share of the answer found in one single input.
         repetition: Share of repeated 4-grams.
+        lost: Share of the inputs' content words that the answer lacks.
     """
 
     reason: str | None
@@ -61,6 +65,7 @@ class Facts:
     combined: Combined
     copied: float
     repetition: float
+    lost: float
 
 
 def rejection(facts: Facts, rules: AcceptanceRules) -> str | None:
@@ -84,6 +89,7 @@ def rejection(facts: Facts, rules: AcceptanceRules) -> str | None:
     checks = {
         "copied_input": facts.copied > rules.max_copied,
         "repetitive": facts.repetition > rules.max_repetition,
+        "lost_content": facts.lost > rules.max_lost,
         "low_quality": quality < rules.min_quality,
         "low_alignment": alignment < rules.min_alignment,
         "low_coverage": coverage < rules.min_coverage,

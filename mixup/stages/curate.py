@@ -365,8 +365,20 @@ def _cluster(
             free[rows] = False
     empty = TABLES["clusters"].file_schema.empty_table()
     kept = empty if held is None else held.filter(pa.array(stays, pa.bool_()))
+    kept = _with_present_licences(kept, cell)
     new = _new_clusters(cell, curation, settings, np.flatnonzero(free))
     return kept.num_rows, pa.concat_tables([kept, new])
+
+
+def _with_present_licences(clusters: pa.Table, cell: Cell) -> pa.Table:
+    """Clusters with the union of the licences that their members have now.
+
+    A member that came again from another source has that source's licence too.
+    """
+    licence_of = dict(zip(cell.uids, cell.licences, strict=True))
+    licences = [union(licence_of[uid] for uid in uids) for uids in clusters["members"].to_pylist()]
+    column = pa.array(licences, pa.string())
+    return clusters.set_column(clusters.schema.get_field_index("licence"), "licence", column)
 
 
 def _new_clusters(
@@ -478,8 +490,9 @@ def _changed_clusters(
     workspace: Workspace, before: Snapshot, held: pa.Table, clusters: pa.Table
 ) -> tuple[list, Sequence[str]]:
     """The files to write and to remove; none when the clusters are the same as before."""
-    same = sorted(held["cluster"].to_pylist()) == sorted(clusters["cluster"].to_pylist())
-    if same:
+    columns = ["cluster", "licence"]  # the others follow from the members
+    old, new = (table.select(columns).sort_by("cluster").to_pylist() for table in (held, clusters))
+    if old == new:
         return [], ()
     return write_by_bucket(workspace, "clusters", clusters), before.paths
 

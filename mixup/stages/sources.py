@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ def _filesystem(path: str) -> tuple[Any, str]:
             filesystem, inner = arrow_fs.FileSystem.from_uri(path)
             return ArrowFSWrapper(filesystem), inner
         if not scheme:
-            path = str(Path(path).expanduser().absolute())
+            path = os.path.abspath(Path(path).expanduser())  # one spelling, one fingerprint
         return fsspec.core.url_to_fs(path)
     except (ValueError, ImportError, OSError, RuntimeError) as error:
         raise ConfigError(f"ingest.paths: cannot open {path!r}: {error}") from error

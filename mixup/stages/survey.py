@@ -184,7 +184,7 @@ def _survey_records(
     survey.bins["quality_pool"] = unit_bins(known)
     keys: list[str] = []
     for row in curation.to_pylist():
-        fate = _record_fate(row, settings.licences)
+        fate = record_fate(row, settings.licences)
         survey.counts[fate or "original_candidates"] += 1
         if fate is None:
             keys.append(row["uid"])
@@ -196,16 +196,20 @@ def _survey_records(
     survey.originals = top.result()
 
 
-def _record_fate(row: Mapping[str, Any], licences: tuple[str, ...] | None) -> str | None:
-    """The fate of a record that no ranking decides; None for a candidate original."""
+def record_fate(row: Mapping[str, Any], licences: Sequence[str] | None) -> str | None:
+    """The fate of a record that no ranking decides; None for a candidate original.
+
+    Args:
+        row: Its row in the curation table.
+        licences: Allowed licences, or None for all.
+    """
     if row["tier"] == "duplicate":
         return left_out("near_duplicate")
     if row["cluster"] is not None:
         return "clustered"
     if row["tier"] != "high":
         return left_out(row["reason"])
-    listed = None if licences is None else list(licences)
-    return None if allowed(row["licence"], listed) else left_out("licence")
+    return None if allowed(row["licence"], licences) else left_out("licence")
 
 
 def _survey_cluster(survey: Survey, judgment: Judgment) -> None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from mixup.actors.rewards import RewardSettings
 from mixup.config import RewardConfig
-from mixup.rewards.defects import copied_input, repetition
+from mixup.rewards.defects import copied_input, lost_content, repetition
 from mixup.rewards.rubric import COMPONENTS, Combined, Rubric, combine
 from mixup.selection.acceptance import AcceptanceRules, Facts, rejection
 from mixup.tables import Snapshot, read_files
@@ -77,6 +77,7 @@ class Judge:
             min_combined=config.min_combined,
             max_copied=config.max_copied,
             max_repetition=config.max_repetition,
+            max_lost=config.max_lost,
         )
         revisions = {name: settings.revision(name) for name in COMPONENTS}
         return cls(Rubric(config.weights, config.task_weights), rules, revisions)
@@ -125,6 +126,7 @@ class Judge:
                 combined=combined,
                 copied=copied_input(answer, cluster["inputs"]),
                 repetition=repetition(answer),
+                lost=lost_content(answer, cluster["inputs"]),
             )
             found.append(Verdict(sample, scores, combined, rejection(facts, self.rules)))
         return found

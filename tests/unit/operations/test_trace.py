@@ -66,7 +66,7 @@ def test_a_cluster_shows_members_and_judged_samples(small):
     assert best["combined"] == pytest.approx(0.9)
     assert found["fate"] == {"fate": "merged", "row": CLUSTER["kept"]}
     (poor,) = trace(small.workspace, CLUSTER["refused"])["samples"]
-    assert (poor["accepted"], poor["reason"]) == (False, "low_quality")
+    assert (poor["accepted"], poor["reason"]) == (False, "lost_content")
 
 
 def test_a_sample_leads_to_its_cluster(small):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixup.rewards.defects import copied_input, repetition
+from mixup.rewards.defects import copied_input, lost_content, repetition
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,30 @@ def test_shares_stay_in_range(answer, inputs):
 @given(st.lists(st.sampled_from("abcdef"), min_size=1))
 def test_a_copy_is_always_found(words):
     assert copied_input(" ".join(words), ["unlike", " ".join(words)]) == 1.0
+
+
+def test_lost_content_counts_the_content_words_that_are_gone():
+    inputs = ["The tower opened in 1889 in Paris.", "Gustave Eiffel built it; it is 330 m tall."]
+    # tower, opened, 1889, paris | gustave, eiffel, built, 330, tall
+    assert lost_content("Gustave Eiffel", inputs) == pytest.approx((1 + 3 / 5) / 2)
+    assert lost_content(" ".join(inputs), inputs) == 0.0
+    # "Towers" is "tower"; of "opening" and "opened" the first five letters differ.
+    assert lost_content("Towers opening 1889 paris", inputs[:1]) == pytest.approx(1 / 4)
+
+
+def test_a_short_answer_that_only_names_the_subject_has_lost_what_was_said():
+    inputs = [
+        "Q: History of the Eiffel Tower?\nA: Built for the 1889 fair, first disliked by artists.",
+        "Q: Eiffel Tower history\nA: It was nearly torn down in 1909 and kept as a radio mast.",
+    ]
+    assert lost_content("Q: A short history of the Eiffel Tower\nA: Gustave Eiffel", inputs) > 0.6
+    merged = (
+        "Q: What is the history of the Eiffel Tower?\nA: It was built for the 1889 fair, disliked by "
+        "artists at first, nearly torn down in 1909, and kept as a radio mast."
+    )
+    assert lost_content(merged, inputs) < 0.2
+
+
+def test_inputs_without_content_words_lose_nothing():
+    assert lost_content("anything", ["a b", ""]) == 0.0
+    assert lost_content("", []) == 0.0

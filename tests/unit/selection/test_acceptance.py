@@ -12,6 +12,7 @@ RULES = AcceptanceRules(
     min_combined=0.6,
     max_copied=0.9,
     max_repetition=0.3,
+    max_lost=0.7,
 )
 VALUES = {"quality": 0.5, "alignment": 0.3, "coverage": 0.4, "format": 1.0}
 # Everything exactly at its limit, which passes.
@@ -22,6 +23,7 @@ GOOD = Facts(
     combined=Combined(0.6, {}, ()),
     copied=0.9,
     repetition=0.3,
+    lost=0.7,
 )
 
 
@@ -45,6 +47,7 @@ def test_a_sample_at_every_limit_is_accepted():
         (replace(GOOD, combined=Combined(None, {}, ("format",))), "unscored"),
         (replace(GOOD, copied=0.91), "copied_input"),
         (replace(GOOD, repetition=0.31), "repetitive"),
+        (replace(GOOD, lost=0.71), "lost_content"),
         (with_value("quality", 0.49), "low_quality"),
         (with_value("alignment", 0.29), "low_alignment"),
         (with_value("coverage", 0.39), "low_coverage"),

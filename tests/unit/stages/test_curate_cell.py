@@ -1,0 +1,326 @@
+"""Curating and clustering one cell, on a pool made by hand.
+
+Topics 0 and 1 are low, topic 2 is high; rows of one topic have a cosine of 0.8, of two topics 0.
+"""
+
+import numpy as np
+import pytest
+from made_pool import (
+    ENCODER,
+    Row,
+    add,
+    commit,
+    make_workspace,
+    rows_of,
+    settings,
+    snapshots,
+)
+
+from mixup.clusters.grouping import cluster_key
+from mixup.config import ClusterConfig, CurateConfig
+from mixup.stages.curate import CellSettings, _curate_cell, read_cell
+from mixup.stages.reference import reference_revision
+from mixup.tables import snapshot
+
+LOW_A = [Row(f"a{n}", topic=0, variant=n, overall=2) for n in range(3)]
+LOW_B = [Row(f"b{n}", topic=1, variant=n, overall=3) for n in range(2)]
+HIGH = [Row(f"h{n}", topic=2, variant=n, overall=9) for n in range(3)]
+ALONE = Row("alone", topic=3, variant=9, overall=1)
+POOL = [*LOW_A, *LOW_B, *HIGH, ALONE]
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return make_workspace(tmp_path / "w", buckets=2)
+
+
+def curate(workspace, pool=("file-1",), regroup=False, made: CellSettings | None = None):
+    manifest = _curate_cell(workspace, snapshots(workspace), pool, made or settings(), regroup)
+    commit(workspace, manifest)
+    counts = dict(manifest.counts)
+    check(workspace, counts)
+    return counts
+
+
+def check(workspace, counts: dict[str, int]) -> None:
+    """What holds whatever the pool is."""
+    curation = rows_of(workspace, "curation")
+    clusters = rows_of(workspace, "clusters")
+    uids = [row["uid"] for row in curation]
+    assert len(uids) == len(set(uids)) == counts["rows"]
+    tiers = ("high", "low", "unrated", "duplicate")
+    assert sum(counts.get(tier, 0) for tier in tiers) == counts["rows"]
+    left = ("singleton", "chat", "too_long", "licence")
+    assert counts["members"] + sum(counts.get(name, 0) for name in left) == counts.get("low", 0)
+    assert counts["kept"] + counts["new"] == counts["clusters"] == len(clusters)
+    cluster_of = {row["uid"]: row["cluster"] for row in curation if row["cluster"]}
+    assert cluster_of == {uid: row["cluster"] for row in clusters for uid in row["members"]}
+    tier_of = {row["uid"]: row["tier"] for row in curation}
+    for row in clusters:
+        assert row["cluster"] == cluster_key(row["members"])
+        assert len(row["inputs"]) == len(row["members"])
+        assert {tier_of[uid] for uid in row["members"]} == {"low"}
+    for row in curation:
+        explained = row["cluster"] or row["reason"] or row["tier"] in ("high", "duplicate")
+        assert explained, row
+
+
+def by_name(workspace, rows: list[Row]) -> dict[str, dict]:
+    found = {row["uid"]: row for row in rows_of(workspace, "curation")}
+    return {row.name: found[row.uid] for row in rows if row.uid in found}
+
+
+def groups(workspace, rows: list[Row]) -> set[frozenset[str]]:
+    names = {row.uid: row.name for row in rows}
+    return {
+        frozenset(names[uid] for uid in row["members"]) for row in rows_of(workspace, "clusters")
+    }
+
+
+def test_tiers_clusters_and_singletons(workspace):
+    add(workspace, POOL)
+    counts = curate(workspace)
+    assert counts == {
+        "rows": 9,
+        "high": 3,
+        "low": 6,
+        "singleton": 1,
+        "members": 5,
+        "clusters": 2,
+        "new": 2,
+        "kept": 0,
+        "dissolved": 0,
+    }
+    assert groups(workspace, POOL) == {frozenset({"a0", "a1", "a2"}), frozenset({"b0", "b1"})}
+    found = by_name(workspace, POOL)
+    assert found["alone"]["reason"] == "singleton"
+    assert all(found[row.name]["tier"] == "high" for row in HIGH)
+    assert found["h0"]["curated_rating"] == 5
+    assert found["a0"]["quality"] < 0.5 < found["h0"]["quality"]
+    assert found["a0"]["long_tail"] < found["alone"]["long_tail"]
+    (three,) = [row for row in rows_of(workspace, "clusters") if len(row["members"]) == 3]
+    assert three["cohesion"] == pytest.approx(0.8, abs=0.01)
+    assert three["inputs"][0].startswith("Q: question a")
+    assert reference_revision(workspace) is not None
+
+
+def test_unrated_rows_are_judged_by_their_neighbors(workspace):
+    unrated = [Row("near-low", topic=0, variant=5), Row("near-high", topic=2, variant=5)]
+    add(workspace, [*POOL, *unrated])
+    curate(workspace, made=settings(curate=CurateConfig(min_rated=4, neighbors=3)))
+    found = by_name(workspace, unrated)
+    assert found["near-low"]["tier"] == "low"
+    assert found["near-high"]["tier"] == "high"
+    assert found["near-low"]["curated_rating"] is not None
+
+
+def test_the_column_rater_leaves_unrated_rows_out(workspace):
+    unrated = [Row("near-low", topic=0, variant=5), Row("near-high", topic=2, variant=5)]
+    add(workspace, [*POOL, *unrated])
+    counts = curate(workspace, made=settings(only_rated=True))
+    assert counts["unrated"] == 2
+    found = by_name(workspace, unrated)
+    for row in found.values():
+        assert (row["tier"], row["reason"]) == ("unrated", "unrated")
+        assert row["quality"] is None
+        assert row["curated_rating"] is None
+        assert row["cluster"] is None
+
+
+def test_a_pool_without_ratings_is_unrated(workspace):
+    rows = [Row(f"u{n}", topic=n % 2, variant=n) for n in range(8)]
+    add(workspace, rows)
+    counts = curate(workspace)
+    assert counts["unrated"] == counts["rows"] == 8
+    assert counts["clusters"] == 0
+    assert {row["reason"] for row in rows_of(workspace, "curation")} == {"too_few_ratings"}
+    assert reference_revision(workspace) is None
+
+
+def test_near_duplicates_name_the_oldest(workspace):
+    copy = Row("copy", topic=0, variant=0, overall=2, near=True)
+    add(workspace, [*POOL, copy])
+    counts = curate(workspace)
+    assert counts["duplicate"] == 1
+    found = by_name(workspace, [*POOL, copy])
+    assert found["copy"]["tier"] == "duplicate"
+    assert found["copy"]["duplicate_of"] == LOW_A[0].uid
+    assert found["copy"]["cluster"] is None
+    assert found["a0"]["duplicate_of"] is None
+
+
+def test_the_oldest_is_of_the_earliest_file(workspace):
+    add(workspace, [*POOL[1:]])
+    add(workspace, [Row("later", topic=0, variant=0, overall=2, near=True, file="file-2")])
+    add(workspace, [Row("a0", topic=0, variant=0, overall=2, file="file-3")])
+    curate(workspace, pool=("file-1", "file-2", "file-3"))
+    found = by_name(workspace, [Row("a0", 0, 0), Row("later", 0, 0)])
+    assert found["a0"]["tier"] == "duplicate"
+    assert found["a0"]["duplicate_of"] == Row("later", 0, 0).uid
+
+
+def test_rows_without_a_vector_are_told(workspace):
+    blind = Row("blind", topic=0, variant=7, embedded=False)
+    add(workspace, [*POOL, blind])
+    counts = curate(workspace)
+    assert counts["unrated"] == 1
+    found = by_name(workspace, [blind])["blind"]
+    assert (found["tier"], found["reason"]) == ("unrated", "no_embedding")
+
+
+def test_a_pool_without_any_vector_is_told(workspace):
+    add(workspace, [Row(f"x{n}", topic=0, variant=n, overall=5, embedded=False) for n in range(3)])
+    counts = curate(workspace)
+    assert (counts["rows"], counts["unrated"]) == (3, 3)
+
+
+def test_an_empty_pool_has_nothing(workspace):
+    add(workspace, POOL)
+    assert curate(workspace, pool=())["rows"] == 0
+    assert rows_of(workspace, "curation") == []
+
+
+def test_vectors_of_another_encoder_are_not_used(workspace):
+    add(workspace, POOL)
+    counts = curate(workspace, made=settings(encoder="encoder-2"))
+    assert counts["unrated"] == len(POOL)
+    cell = read_cell(workspace, snapshots(workspace), ("file-1",), settings(encoder=ENCODER))
+    assert len(cell.uids) == len(POOL)
+    assert np.allclose(np.linalg.norm(cell.vectors_ND, axis=1), 1.0, atol=1e-6)
+
+
+def test_what_may_not_be_clustered_is_passed_with_its_reason(workspace):
+    odd = [
+        Row("chat", topic=0, variant=11, overall=1, task="chat"),
+        Row("long", topic=0, variant=12, overall=1, tokens=5000),
+        Row("mcq", topic=0, variant=13, overall=1, task="mcq"),
+    ]
+    add(workspace, [*POOL, *odd])
+    counts = curate(workspace)
+    assert (counts["chat"], counts["too_long"], counts["singleton"]) == (1, 1, 2)
+    found = by_name(workspace, odd)
+    assert {name: row["reason"] for name, row in found.items()} == {
+        "chat": "chat",
+        "long": "too_long",
+        "mcq": "singleton",
+    }
+
+
+def test_only_listed_licences_are_clustered(workspace):
+    rows = [*POOL, Row("gpl", topic=0, variant=8, overall=1, licence="GPL-3.0")]
+    add(workspace, rows)
+    counts = curate(workspace, made=settings(licences=("CC0-1.0",)))
+    assert counts["licence"] == 1
+    assert by_name(workspace, rows)["gpl"]["reason"] == "licence"
+    assert {row["licence"] for row in rows_of(workspace, "clusters")} == {"CC0-1.0"}
+
+
+def test_a_clusters_licence_is_the_union_of_its_members(workspace):
+    licences = ["MIT", "CC0-1.0", "MIT"]
+    add(workspace, [Row(f"a{n}", 0, n, 2, licence=text) for n, text in enumerate(licences)] + HIGH)
+    curate(workspace)
+    (cluster,) = rows_of(workspace, "clusters")
+    assert cluster["licence"] == "CC0-1.0 AND MIT"
+
+
+# --- later nights --------------------------------------------------------------------------------
+
+
+def test_nothing_new_changes_nothing(workspace):
+    add(workspace, POOL)
+    curate(workspace)
+    before, clusters = rows_of(workspace, "curation"), snapshot(workspace, "clusters")
+    counts = curate(workspace)
+    assert (counts["kept"], counts["new"], counts["dissolved"]) == (2, 0, 0)
+    assert snapshot(workspace, "clusters") == clusters
+    assert rows_of(workspace, "curation") == before
+
+
+def test_clusters_stay_when_rows_arrive(workspace):
+    add(workspace, POOL)
+    curate(workspace)
+    before = groups(workspace, POOL)
+    later = [Row(f"n{n}", topic=0, variant=12 + n, overall=2, file="file-2") for n in range(2)]
+    later.append(Row("n-b", topic=1, variant=15, overall=2, file="file-2"))
+    add(workspace, later)
+    counts = curate(workspace, pool=("file-1", "file-2"))
+    assert (counts["kept"], counts["new"], counts["dissolved"]) == (2, 1, 0)
+    rows = [*POOL, *later]
+    assert groups(workspace, rows) == {*before, frozenset({"n0", "n1"})}
+    # The newcomer waits although it is near a cluster that has room.
+    assert by_name(workspace, rows)["n-b"]["reason"] == "singleton"
+
+
+def test_a_cluster_dissolves_when_a_member_leaves_the_pool(workspace):
+    leaving = Row("a2", topic=0, variant=2, overall=2, file="file-2")
+    rows = [*LOW_A[:2], leaving, *LOW_B, *HIGH, ALONE]
+    add(workspace, rows)
+    curate(workspace, pool=("file-1", "file-2"))
+    counts = curate(workspace, pool=("file-1",))
+    assert (counts["kept"], counts["new"], counts["dissolved"]) == (1, 1, 1)
+    assert groups(workspace, rows) == {frozenset({"a0", "a1"}), frozenset({"b0", "b1"})}
+    assert leaving.uid not in {row["uid"] for row in rows_of(workspace, "curation")}
+
+
+def test_a_cluster_dissolves_when_a_members_licence_is_no_longer_allowed(workspace):
+    add(workspace, POOL)
+    curate(workspace, made=settings(licences=("CC0-1.0",)))
+    add(workspace, [Row("a0", 0, 0, 2, licence="GPL-3.0", file="file-2")])
+    counts = curate(workspace, ("file-1", "file-2"), made=settings(licences=("CC0-1.0",)))
+    assert (counts["kept"], counts["new"], counts["dissolved"]) == (1, 1, 1)
+    assert groups(workspace, POOL) == {frozenset({"a1", "a2"}), frozenset({"b0", "b1"})}
+
+
+def test_a_cluster_that_stays_takes_the_licence_that_its_members_have_now(workspace):
+    add(workspace, POOL)
+    curate(workspace)
+    add(workspace, [Row("a0", 0, 0, 2, licence="GPL-3.0", file="file-2")])
+    counts = curate(workspace, ("file-1", "file-2"))
+    assert (counts["kept"], counts["new"]) == (2, 0)
+    licences = {len(row["members"]): row["licence"] for row in rows_of(workspace, "clusters")}
+    assert licences == {3: "CC0-1.0 AND GPL-3.0", 2: "CC0-1.0"}
+
+
+def test_other_settings_regroup_all(workspace):
+    add(workspace, POOL)
+    curate(workspace)
+    made = settings(cluster=ClusterConfig(max_size=2))
+    counts = curate(workspace, regroup=True, made=made)
+    assert counts["kept"] == 0
+    assert counts["dissolved"] == 2
+    assert max(len(members) for members in groups(workspace, POOL)) == 2
+
+
+def test_a_tier_holds_until_quality_passes_the_margin(workspace):
+    made = settings(curate=CurateConfig(min_rated=4, margin=0.45))
+    doubtful = [Row("doubt", topic=2, variant=4, overall=7)]
+    add(workspace, [*POOL, *doubtful])
+    curate(workspace, made=made)
+    before = by_name(workspace, doubtful)["doubt"]["tier"]
+    later = [Row(f"l{n}", topic=2, variant=10 + n, overall=7, file="file-2") for n in range(4)]
+    add(workspace, later)
+    curate(workspace, ("file-1", "file-2"), made=made)
+    assert by_name(workspace, doubtful)["doubt"]["tier"] == before
+
+
+def test_one_new_row_does_not_refit_the_library(workspace):
+    add(workspace, POOL)
+    curate(workspace)
+    first = reference_revision(workspace)
+    add(workspace, [Row("one more", topic=2, variant=9, overall=9, file="file-2")])
+    curate(workspace, ("file-1", "file-2"))
+    assert reference_revision(workspace) == first
+    add(workspace, [Row(f"m{n}", 2, 10 + n, 9, file="file-3") for n in range(5)])
+    curate(workspace, ("file-1", "file-2", "file-3"))
+    assert reference_revision(workspace) != first
+
+
+def test_buckets_do_not_matter(tmp_path):
+    found = []
+    for buckets in (1, 7):
+        workspace = make_workspace(tmp_path / str(buckets), buckets=buckets)
+        add(workspace, POOL)
+        curate(workspace)
+        rows = sorted(rows_of(workspace, "curation"), key=lambda row: row["uid"])
+        found.append((rows, groups(workspace, POOL)))
+    assert found[0] == found[1]

@@ -1,0 +1,154 @@
+import logging
+
+import pytest
+from made_pool import make_workspace
+
+from mixup.stages import run as running
+from mixup.stages.run import (
+    SPANS_KEPT,
+    Manifest,
+    RunContext,
+    StageState,
+    commit_stream,
+    stage_state,
+)
+from mixup.tables import Committer, Completion, WrittenFile, ensure_table
+
+FILE = WrittenFile("records", "bucket=3/a.parquet", 3, 10, 1234, '{"numRecords": 10}')
+
+
+def completion(**changed) -> Completion:
+    given = {"stage": "rate", "fingerprint": "f", "inputs": {"a": 3, "b": 1}, "counts": {}}
+    return Completion(**{**given, "run": "r", **changed})
+
+
+def state(last: Completion | None, inputs: dict | None = None) -> StageState:
+    return StageState("rate", "ratings", "f", inputs or {"a": 3, "b": 1}, last)
+
+
+def test_a_stage_that_never_ended_is_not_current():
+    assert not state(None).is_current
+    assert state(None).consumed("a") == -1
+
+
+def test_a_stage_is_current_when_nothing_that_decides_it_changed():
+    assert state(completion()).is_current
+    assert not state(completion(fingerprint="g")).is_current
+    assert not state(completion(), {"a": 4, "b": 1}).is_current
+    assert not state(completion(inputs={"a": 3})).is_current
+
+
+def test_what_was_consumed_counts_under_the_same_fingerprint_only():
+    assert state(completion()).consumed("a") == 3
+    assert state(completion()).consumed("c") == -1
+    assert state(completion(fingerprint="g")).consumed("a") == -1
+
+
+def test_a_completion_holds_the_versions_that_were_read(tmp_path):
+    workspace = make_workspace(tmp_path / "w")
+    ensure_table(workspace, "records")
+    found = stage_state(
+        workspace, "rate", "ratings", inputs=["records", "occurrences"], decides=["x", 1]
+    )
+    assert dict(found.inputs) == {"records": 0, "occurrences": -1}
+    assert found.last is None
+    with_end = found.completion("run-1", {"rated": 2})
+    Committer(workspace, token=1, run="run-1", tables=["ratings"]).complete("ratings", with_end)
+    again = stage_state(
+        workspace, "rate", "ratings", inputs=["records", "occurrences"], decides=["x", 1]
+    )
+    assert again.last == with_end
+    assert again.is_current
+    other = stage_state(
+        workspace, "rate", "ratings", inputs=["records", "occurrences"], decides=["x", 2]
+    )
+    assert not other.is_current
+    ensure_table(workspace, "occurrences")
+    later = stage_state(
+        workspace, "rate", "ratings", inputs=["records", "occurrences"], decides=["x", 1]
+    )
+    assert not later.is_current
+
+
+def test_the_pool_is_a_set_of_files(tmp_path):
+    workspace = make_workspace(tmp_path / "w")
+    first = RunContext(workspace, "r", 1, ("a", "b"))
+    assert first.pool_key == RunContext(workspace, "other", 2, ("b", "a")).pool_key
+    assert first.pool_key != RunContext(workspace, "r", 1, ("a",)).pool_key
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        Manifest(),
+        Manifest([FILE], {"records": ["x", "y"]}, {"rows": 3}, [("generate", 1.5, 2.5)]),
+    ],
+)
+def test_a_manifest_survives_a_block(manifest):
+    table = manifest.to_table()
+    assert table.num_rows == 1
+    found = Manifest.from_json(table["manifest"][0].as_py())
+    assert list(found.files) == list(manifest.files)
+    assert {k: list(v) for k, v in found.removed.items()} == dict(manifest.removed)
+    assert found.counts == manifest.counts
+    assert list(found.spans) == list(manifest.spans)
+
+
+class Spy:
+    """What a committer is given, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def add(self, files, removed):
+        self.calls.append((list(files), dict(removed)))
+
+    def commit(self):
+        self.calls.append("commit")
+
+
+def test_a_stream_is_committed_as_it_comes_and_summed():
+    spy = Spy()
+
+    def manifests():
+        yield Manifest([FILE], {}, {"rows": 2, "good": 1}, [("a", 0.0, 1.0)])
+        assert len(spy.calls) == 1
+        yield Manifest([], {"records": ["x"]}, {"rows": 3}, [("b", 1.0, 2.0)])
+
+    spans: list = []
+    totals = commit_stream(manifests(), spy, stage="rate", unit="rows", spans=spans)
+    assert totals == {"rows": 5, "good": 1}
+    assert spy.calls == [([FILE], {}), ([], {"records": ["x"]}), "commit"]
+    assert spans == [("a", 0.0, 1.0), ("b", 1.0, 2.0)]
+
+
+def test_an_empty_stream_commits_nothing_new():
+    spy = Spy()
+    assert commit_stream((), spy, stage="rate", unit="rows") == {}
+    assert spy.calls == ["commit"]
+
+
+def test_the_spans_that_are_kept_are_bounded():
+    spans: list = []
+    many = [("a", 0.0, 1.0)] * (SPANS_KEPT // 4)
+    manifests = [Manifest(spans=many)] * 20
+    commit_stream(manifests, Spy(), stage="s", unit="rows", spans=spans)
+    assert SPANS_KEPT <= len(spans) <= SPANS_KEPT + len(many)
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+
+    def manifests():
+        for _ in range(10):
+            now[0] += 10.0
+            yield Manifest(counts={"rows": 7})
+
+    with caplog.at_level(logging.INFO, "mixup.stages.run"):
+        commit_stream(manifests(), Spy(), stage="embed", unit="rows")
+    assert caplog.messages == [
+        "embed: 21 rows so far",
+        "embed: 42 rows so far",
+        "embed: 63 rows so far",
+    ]
