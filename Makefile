@@ -41,7 +41,7 @@ lint-types:
 	"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 
 bench: setup  ## print the benchmarks' figures
-	$(PYTEST) tests/benchmarks -s $(ARGS)
+	$(PYTEST) tests/benchmarks -s -q -o python_files='bench_*.py' $(ARGS)
 
 clean:  ## remove .venv, caches and build leftovers (no workspace, no MIXUP_ENV)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

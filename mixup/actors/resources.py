@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
@@ -61,9 +62,7 @@ def _start(config: RayConfig) -> None:
     import ray
 
     address = config.address or os.environ.get("RAY_ADDRESS")
-    environment = {
-        "env_vars": {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    }
+    environment = {"env_vars": _passed_on()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if address:
@@ -81,6 +80,17 @@ def _start(config: RayConfig) -> None:
 
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "MIXUP_CACHE", "MIXUP_ROOT", "TOKENIZERS_PARALLELISM")
+
+
+def _passed_on() -> dict[str, str]:
+    """The driver's variables that workers get.
+
+    Those that a submitted job sets in its runtime environment are left out: workers have them from
+    there, and Ray refuses a driver that names them again.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    given = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ.keys() - given}
 
 
 def _quiet() -> None:

@@ -26,7 +26,8 @@ from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
 from mixup.records import content_key
 from mixup.report.digest import ModelUsed
-from mixup.stages.curate import CellSettings, curate_and_cluster, curate_state
+from mixup.stages.cell import CellSettings
+from mixup.stages.curate import curate_and_cluster, curate_state
 from mixup.stages.distill import Distiller, distill, distill_state, engine_demand
 from mixup.stages.embed import embed, embed_state
 from mixup.stages.ingest import ingest, unread_files
@@ -336,7 +337,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
     logger.info("select: started")
     chosen = select(context, tables, config.select, settings, quarantine.total())
     progress.ran.append(chosen.counts)
-    name = f"{datetime.now(UTC):%Y-%m-%d}-{context.run}"
+    name = context.run
     with workspace.staged_folder(f"releases/{name}") as folder:
         task = ray.remote(num_cpus=0.1)(write_data)
         arguments = (workspace, tables, context.pool, selected(chosen), judge, config.seed, folder)

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from mixup.records import Turn
+
 _REPETITION_WORDS = 4
 _COPY_WORDS = 5
 _CONTENT_CHARS = 4
@@ -39,16 +41,31 @@ def copied_input(answer: str, inputs: Sequence[str]) -> float:
 def lost_content(answer: str, inputs: Sequence[str]) -> float:
     """The share, 0 to 1, of the inputs' content words that the answer lacks; the mean over inputs.
 
-    Content words are numbers and words of 4 or more letters, cut to 5 so that most inflections meet; in
-    scripts without spaces all characters count. An encoder finds an answer near its inputs as soon
-    as it names their subject; this asks whether it says what they say. A merge of verbose inputs
-    loses some words rightly, so only a large share is a defect. Inputs without content words are
-    left out; without any other, nothing is lost.
+    Content words are numbers and words of 4 or more letters, cut to 5 so that most inflections
+    meet; in scripts without spaces all characters count. An encoder finds an answer near its inputs
+    as soon as it names their subject; this asks whether it says what they say. A merge of verbose
+    inputs loses some words rightly, so only a large share is a defect. Inputs without content words
+    are left out; without any other, nothing is lost.
     """
     said = _content(answer)
     asked = [words for words in map(_content, inputs) if words]
     shares = [1 - len(words & said) / len(words) for words in asked]
     return sum(shares) / len(shares) if shares else 0.0
+
+
+def ends_open(turns: Sequence[Turn], task: str) -> bool:
+    """Whether a written-out field of a distilled pair stops in the middle of a sentence.
+
+    A constrained output is forced to close its blocks, so a field that ran into its limit looks
+    complete to the parser; but it ends in a letter, a digit or a comma. Fields that need no
+    punctuation (options, categories, titles, True and False) are not looked at. Scripts that do not
+    end sentences so, and outputs that were free to go on, are not meant to be judged by this.
+    """
+    user, assistant = turns[0].content, turns[-1].content
+    fields = {"qa": (user, assistant), "tfq": (user,), "mcq": (user.split("\n")[0],)}
+    return any(
+        not text or text[-1].isalnum() or text[-1] == "," for text in fields.get(task, (assistant,))
+    )
 
 
 def _content(text: str) -> set[str]:

@@ -51,7 +51,7 @@ class Facts:
 
     Attributes:
         reason: Why it has no parsed answer, or None.
-        finish: ``stop`` or ``length``.
+        is_cut: Whether the output was cut off, at the token limit or within a field.
         values: Component to its value, None where it could not be computed.
         combined: The rubric's outcome.
         copied: Highest share of the answer found in one single input.
@@ -60,7 +60,7 @@ class Facts:
     """
 
     reason: str | None
-    finish: str
+    is_cut: bool
     values: Mapping[str, float | None]
     combined: Combined
     copied: float
@@ -80,7 +80,7 @@ def rejection(facts: Facts, rules: AcceptanceRules) -> str | None:
         facts.values.get(name) for name in ("quality", "alignment", "coverage")
     )
     reward = facts.combined.value
-    if facts.finish == "length":
+    if facts.is_cut:
         return "cut_off"
     if quality is None or alignment is None or coverage is None or reward is None:
         return "unscored"

@@ -7,22 +7,24 @@ low-quality rows are grouped. A small pool is one cell, and then the results are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mixup.clusters.grouping import cluster_key, group
-from mixup.clusters.linearize import item_text
-from mixup.config import ClusterConfig, ColumnRater, CurateConfig, RefreshConfig, Similarity
 from mixup.ledger import StageCounts
-from mixup.quality.curation import Curation, CurationSettings, Library, curate
-from mixup.records import TABLES, Turn
-from mixup.selection.licences import allowed, union
-from mixup.stages.embed import vectors_from_arrow
-from mixup.stages.rate import rater_revision
+from mixup.quality.curation import Curation, Library, curate
+from mixup.records import TABLES
+from mixup.stages.cell import Cell, CellSettings, read_cell
+from mixup.stages.cluster import (
+    ONE_CELL,
+    PASSED,
+    SINGLETON,
+    changed_clusters,
+    cluster_cell,
+    passed_over,
+)
 from mixup.stages.reference import Reference, current_reference, fit_reference, save_reference
 from mixup.stages.run import (
     Manifest,
@@ -34,84 +36,11 @@ from mixup.stages.run import (
     stage_state,
 )
 from mixup.tables import Snapshot, read_files, snapshot, write_by_bucket
-from mixup.text.tasks import CHAT
 from mixup.workspace import Workspace
 
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")
-_ONE_CELL = 0
-
-SINGLETON = "singleton"
-PASSED = ("chat", "too_long", "licence")
-"""Why a low-quality row is not offered to clustering at all."""
 NO_EMBEDDING = "no_embedding"
 UNRATED = "unrated"
-
-
-@dataclass(frozen=True)
-class CellSettings:
-    """All that decides the outcome of a cell besides its rows."""
-
-    curate: CurateConfig
-    cluster: ClusterConfig
-    similarity: Similarity
-    encoder: str
-    rater: str
-    only_rated: bool
-    licences: tuple[str, ...] | None
-    library: str | None = None
-
-    @classmethod
-    def of(
-        cls, config: RefreshConfig, similarity: Similarity, encoder: str, library: str | None
-    ) -> CellSettings:
-        """The settings of a refresh; ``library`` is a key of the rated files to compare with."""
-        licences = config.select.licences
-        return cls(
-            curate=config.curate,
-            cluster=config.cluster,
-            similarity=similarity,
-            encoder=encoder,
-            rater=rater_revision(config.rate),
-            only_rated=isinstance(config.rate, ColumnRater),
-            licences=None if licences is None else tuple(licences),
-            library=library,
-        )
-
-    def curation(self) -> CurationSettings:
-        """The settings of the scores."""
-        config = self.curate
-        return CurationSettings(
-            threshold=config.threshold,
-            neighbors=config.neighbors,
-            transition_neighbors=config.transition_neighbors,
-            long_tail_neighbors=config.long_tail_neighbors,
-            effective_votes=config.effective_votes,
-            reliability=config.reliability,
-            smoothing=config.smoothing,
-            min_rated=config.min_rated,
-            keep_at=config.keep_at,
-            margin=config.margin,
-            duplicate_similarity=self.similarity.near_duplicate,
-        )
-
-    def grouping(self) -> list[Any]:
-        """JSON data that decides which rows may form a cluster: with others, all are regrouped."""
-        return [
-            self.cluster.model_dump(mode="json"),
-            self.similarity.cluster_floor,
-            self.encoder,
-            self.licences,
-        ]
-
-    def scoring(self) -> list[Any]:
-        """JSON data that decides the reference library."""
-        fit = [self.curate.transition_neighbors, self.curate.smoothing]
-        return [self.encoder, self.rater, self.library, self.similarity.near_duplicate, *fit]
-
-    def everything(self) -> list[Any]:
-        """JSON data of all settings."""
-        rest = [self.curate.model_dump(mode="json"), self.similarity.model_dump(), self.only_rated]
-        return [self.grouping(), self.scoring(), *rest]
 
 
 def curate_state(context: RunContext, settings: CellSettings) -> StageState:
@@ -171,31 +100,6 @@ def curate_and_cluster(
     return curated.log(), clustered.log()
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The rows of one cell, oldest first, that have a vector; and the uids of those that have none.
-
-    Attributes:
-        uids: N uids.
-        vectors_ND: Unit vectors.
-        ratings_N: Observed ratings 0-5; -1 for unrated.
-        tasks: N task types.
-        turns: N conversations.
-        tokens_N: Estimated tokens.
-        licences: N licences, each the union over the row's occurrences.
-        blind: Uids of the pool without a vector.
-    """
-
-    uids: list[str]
-    vectors_ND: np.ndarray
-    ratings_N: np.ndarray
-    tasks: list[str]
-    turns: list[list[Turn]]
-    tokens_N: np.ndarray
-    licences: list[str]
-    blind: list[str]
-
-
 def _curate_cell(
     workspace: Workspace,
     tables: Mapping[str, Snapshot],
@@ -209,12 +113,10 @@ def _curate_cell(
     tiers = dict(zip(before["uid"].to_pylist(), before["tier"].to_pylist(), strict=True))
     curation = _curate(workspace, cell, [tiers.get(uid) for uid in cell.uids], settings)
     held = read_files(workspace, "clusters", tables["clusters"].paths)
-    kept, clusters = _cluster(cell, curation, settings, None if regroup else held)
+    kept, clusters = cluster_cell(cell, curation, settings, None if regroup else held)
     reasons = _reasons(cell, curation, clusters, settings)
     curated = _curation_rows(cell, curation, clusters, reasons)
-    cluster_files, cluster_removed = _changed_clusters(
-        workspace, tables["clusters"], held, clusters
-    )
+    cluster_files, cluster_removed = changed_clusters(workspace, tables["clusters"], held, clusters)
     counts = {
         "rows": curated.num_rows,
         **_count(curated["tier"].to_pylist()),
@@ -228,66 +130,6 @@ def _curate_cell(
     files = [*cluster_files, *write_by_bucket(workspace, "curation", curated)]
     removed = {"clusters": cluster_removed, "curation": tables["curation"].paths}
     return Manifest(files, removed, counts)
-
-
-def read_cell(
-    workspace: Workspace,
-    tables: Mapping[str, Snapshot],
-    pool: Sequence[str],
-    settings: CellSettings,
-) -> Cell:
-    """The pool's rows, oldest first."""
-    licences = _licences_by_age(workspace, tables, pool)
-    wanted = pa.array(list(licences), pa.string())
-
-    def of_pool(name: str, columns: list[str]) -> pa.Table:
-        rows = read_files(workspace, name, tables[name].paths, columns)
-        return rows.filter(pc.is_in(rows["uid"], value_set=wanted))
-
-    embeddings = of_pool("embeddings", ["uid", "encoder", "vector", "reason"])
-    usable = pc.and_(
-        pc.equal(embeddings["encoder"], settings.encoder), pc.is_null(embeddings["reason"])
-    )
-    embeddings = embeddings.filter(usable)
-    row_of = {uid: row for row, uid in enumerate(embeddings["uid"].to_pylist())}
-    uids = [uid for uid in licences if uid in row_of]
-    vectors_ND = vectors_from_arrow(embeddings["vector"])[[row_of[uid] for uid in uids]]
-    ratings = of_pool("ratings", ["uid", "rater", "rating"])
-    ratings = ratings.filter(pc.equal(ratings["rater"], settings.rater))
-    rated = dict(zip(ratings["uid"].to_pylist(), ratings["rating"].to_pylist(), strict=True))
-    records = of_pool("records", ["uid", "task", "turns", "tokens"])
-    record = dict(zip(records["uid"].to_pylist(), records.to_pylist(), strict=True))
-    observed = [-1 if rated.get(uid) is None else rated[uid] for uid in uids]
-    return Cell(
-        uids=uids,
-        vectors_ND=vectors_ND,
-        ratings_N=np.array(observed, dtype=np.int64),
-        tasks=[record[uid]["task"] for uid in uids],
-        turns=[[Turn(**turn) for turn in record[uid]["turns"]] for uid in uids],
-        tokens_N=np.array([record[uid]["tokens"] for uid in uids], dtype=np.int64),
-        licences=[licences[uid] for uid in uids],
-        blind=[uid for uid in licences if uid not in row_of],
-    )
-
-
-def _licences_by_age(
-    workspace: Workspace, tables: Mapping[str, Snapshot], pool: Sequence[str]
-) -> dict[str, str]:
-    """The licence of each uid of the pool, in the order in which they first came."""
-    columns = ["fingerprint", "ingested_at", "path"]
-    files = read_files(workspace, "files", tables["files"].paths, columns)
-    files = files.sort_by([("ingested_at", "ascending"), ("path", "ascending")])
-    rank = {file: place for place, file in enumerate(files["fingerprint"].to_pylist())}
-    columns = ["file", "offset", "uid", "licence"]
-    rows = read_files(workspace, "occurrences", tables["occurrences"].paths, columns)
-    rows = rows.filter(pc.is_in(rows["file"], value_set=pa.array(pool, pa.string())))
-    ranks = pa.array([rank[file] for file in rows["file"].to_pylist()], pa.int64())
-    rows = rows.append_column("rank", ranks)
-    rows = rows.sort_by([("rank", "ascending"), ("offset", "ascending")])
-    found: dict[str, set[str]] = {}
-    for uid, licence in zip(rows["uid"].to_pylist(), rows["licence"].to_pylist(), strict=True):
-        found.setdefault(uid, set()).add(licence)
-    return {uid: union(licences) for uid, licences in found.items()}
 
 
 def _curate(
@@ -346,89 +188,6 @@ def _reference(workspace: Workspace, cell: Cell, settings: CellSettings) -> Refe
     return found
 
 
-def _cluster(
-    cell: Cell, curation: Curation, settings: CellSettings, held: pa.Table | None
-) -> tuple[int, pa.Table]:
-    """How many clusters stay as they are, and all clusters: those that stay, then new ones.
-
-    A cluster stays while all its members are low-quality rows that may be clustered.
-    """
-    row_of = {uid: row for row, uid in enumerate(cell.uids)}
-    free = np.array([_passed(cell, row, settings) is None for row in range(len(cell.uids))], bool)
-    free &= curation.tier_N == "low"
-    stays: list[bool] = []
-    for members in held["members"].to_pylist() if held is not None else []:
-        rows = [row_of.get(uid, -1) for uid in members]
-        whole = all(row >= 0 and free[row] for row in rows)
-        stays.append(whole)
-        if whole:
-            free[rows] = False
-    empty = TABLES["clusters"].file_schema.empty_table()
-    kept = empty if held is None else held.filter(pa.array(stays, pa.bool_()))
-    kept = _with_present_licences(kept, cell)
-    new = _new_clusters(cell, curation, settings, np.flatnonzero(free))
-    return kept.num_rows, pa.concat_tables([kept, new])
-
-
-def _with_present_licences(clusters: pa.Table, cell: Cell) -> pa.Table:
-    """Clusters with the union of the licences that their members have now.
-
-    A member that came again from another source has that source's licence too.
-    """
-    licence_of = dict(zip(cell.uids, cell.licences, strict=True))
-    licences = [union(licence_of[uid] for uid in uids) for uids in clusters["members"].to_pylist()]
-    column = pa.array(licences, pa.string())
-    return clusters.set_column(clusters.schema.get_field_index("licence"), "licence", column)
-
-
-def _new_clusters(
-    cell: Cell, curation: Curation, settings: CellSettings, rows: np.ndarray
-) -> pa.Table:
-    config = settings.cluster
-    schema = TABLES["clusters"].file_schema
-    if not len(rows):
-        return schema.empty_table()
-    groups = group(
-        cell.vectors_ND[rows],
-        tokens_N=cell.tokens_N[rows],
-        labels_N=np.array([cell.tasks[row] for row in rows]),
-        order_N=np.arange(len(rows)),
-        floor=settings.similarity.cluster_floor,
-        min_size=config.min_size,
-        max_size=config.max_size,
-        max_tokens=config.max_tokens,
-        neighbors=config.neighbors,
-    )
-    found = []
-    for places, cohesion in zip(groups.members, groups.cohesion.tolist(), strict=True):
-        members = rows[places].tolist()
-        task = cell.tasks[members[0]]
-        found.append(
-            {
-                "cluster": cluster_key([cell.uids[row] for row in members]),
-                "cell": _ONE_CELL,
-                "task": task,
-                "members": [cell.uids[row] for row in members],
-                "inputs": [item_text(cell.turns[row], task) for row in members],
-                "cohesion": cohesion,
-                "long_tail": float(np.nanmean(curation.long_tail_N[members])),
-                "tokens": int(cell.tokens_N[members].sum()),
-                "licence": union(cell.licences[row] for row in members),
-            }
-        )
-    return pa.Table.from_pylist(found, schema=schema)
-
-
-def _passed(cell: Cell, row: int, settings: CellSettings) -> str | None:
-    """Why a row may not be clustered at all, or None."""
-    if cell.tasks[row] == CHAT:
-        return "chat"
-    if cell.tokens_N[row] >= settings.cluster.max_tokens:
-        return "too_long"
-    licences = None if settings.licences is None else list(settings.licences)
-    return None if allowed(cell.licences[row], licences) else "licence"
-
-
 def _reasons(
     cell: Cell, curation: Curation, clusters: pa.Table, settings: CellSettings
 ) -> dict[str, str]:
@@ -438,7 +197,7 @@ def _reasons(
     for row, uid in enumerate(cell.uids):
         tier = curation.tier_N[row]
         if tier == "low" and uid not in members:
-            reasons[uid] = _passed(cell, row, settings) or SINGLETON
+            reasons[uid] = passed_over(cell, row, settings) or SINGLETON
         elif tier == "unrated":
             reasons[uid] = curation.reason_N[row] or UNRATED
     return reasons
@@ -455,7 +214,7 @@ def _curation_rows(
     rows = [
         {
             "uid": uid,
-            "cell": _ONE_CELL,
+            "cell": ONE_CELL,
             "task": cell.tasks[row],
             "curated_rating": _number(curation.curated_rating_N[row], missing=-1),
             "confidence": _number(curation.confidence_N[row]),
@@ -470,7 +229,7 @@ def _curation_rows(
         for row, uid in enumerate(cell.uids)
     ]
     rows += [
-        {"uid": uid, "cell": _ONE_CELL, "tier": "unrated", "reason": NO_EMBEDDING}
+        {"uid": uid, "cell": ONE_CELL, "tier": "unrated", "reason": NO_EMBEDDING}
         for uid in cell.blind
     ]
     return pa.Table.from_pylist(rows, schema=TABLES["curation"].file_schema)
@@ -484,17 +243,6 @@ def _representative(cell: Cell, curation: Curation, row: int) -> str | None:
 def _number(value: Any, missing: int | None = None) -> Any:
     number = value.item()
     return None if number == missing or number != number else number
-
-
-def _changed_clusters(
-    workspace: Workspace, before: Snapshot, held: pa.Table, clusters: pa.Table
-) -> tuple[list, Sequence[str]]:
-    """The files to write and to remove; none when the clusters are the same as before."""
-    columns = ["cluster", "licence"]  # the others follow from the members
-    old, new = (table.select(columns).sort_by("cluster").to_pylist() for table in (held, clusters))
-    if old == new:
-        return [], ()
-    return write_by_bucket(workspace, "clusters", clusters), before.paths
 
 
 def _count(names: Sequence[str]) -> dict[str, int]:

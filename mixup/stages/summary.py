@@ -194,16 +194,8 @@ def _stage_row(counts: StageCounts) -> StageRow:
 
 
 def _notes(release: Release) -> list[str]:
-    sizes, counts = release.selection.sizes, release.selection.survey.counts
+    counts = release.selection.survey.counts
     notes = []
-    if sizes.short:
-        policy = release.config.select.shortfall
-        notes.append(
-            f"The release is {sizes.short:,} rows short of the {release.config.select.size:,} "
-            f"asked for: {sizes.distilled:,} of {sizes.wanted_distilled:,} distilled and "
-            f"{sizes.originals:,} of {sizes.wanted_originals:,} original rows passed "
-            f"(policy `{policy}`)."
-        )
     if counts["cluster_not_distilled"]:
         notes.append(f"{counts['cluster_not_distilled']:,} clusters were not distilled.")
     if counts["unconstrained:total"] and not counts["unconstrained:ok"]:

@@ -34,7 +34,7 @@ SURVEYED = (
     "samples",
     "rewards",
 )
-EXAMPLES_OF_A_KIND = 12
+EXAMPLES_OF_A_KIND = 20
 _Value = TypeVar("_Value")
 
 CLUSTER_ACCEPTED = "cluster_accepted"

@@ -15,12 +15,15 @@ import pyarrow.compute as pc
 
 from mixup.actors.rewards import RewardSettings
 from mixup.config import RewardConfig
-from mixup.rewards.defects import copied_input, lost_content, repetition
+from mixup.records import Turn
+from mixup.rewards.defects import copied_input, ends_open, lost_content, repetition
 from mixup.rewards.rubric import COMPONENTS, Combined, Rubric, combine
 from mixup.selection.acceptance import AcceptanceRules, Facts, rejection
 from mixup.tables import Snapshot, read_files
 from mixup.text.parse import extract_answer
 from mixup.workspace import Workspace
+
+_FEWEST_COPIED_WORDS = 8
 
 
 @dataclass(frozen=True)
@@ -118,18 +121,34 @@ class Judge:
         for sample in sorted(samples, key=lambda row: (row["index"], row["sample"])):
             scores = dict(values.get(sample["sample"], {}))
             combined = combine(scores, weights)
-            answer = extract_answer(sample["text"] or "") or ""
-            facts = Facts(
-                reason=sample["reason"],
-                finish=sample["finish"] or "",
-                values=scores,
-                combined=combined,
-                copied=copied_input(answer, cluster["inputs"]),
-                repetition=repetition(answer),
-                lost=lost_content(answer, cluster["inputs"]),
-            )
+            facts = _facts(cluster, sample, scores, combined)
             found.append(Verdict(sample, scores, combined, rejection(facts, self.rules)))
         return found
+
+
+def _facts(
+    cluster: Mapping[str, Any],
+    sample: Mapping[str, Any],
+    scores: Mapping[str, float | None],
+    combined: Combined,
+) -> Facts:
+    """What the acceptance rules ask of a sample."""
+    inputs = cluster["inputs"]
+    answer = extract_answer(sample["text"] or "") or ""
+    turns = [Turn(**turn) for turn in sample["turns"] or ()]
+    # A copied reply below a new question is a copy; a short one (True, an option) must be in there.
+    reply = turns[-1].content if turns else ""
+    copies = [answer, reply] if len(reply.split()) >= _FEWEST_COPIED_WORDS else [answer]
+    open_field = bool(turns and sample["constrained"] and ends_open(turns, cluster["task"]))
+    return Facts(
+        reason=sample["reason"],
+        is_cut=sample["finish"] == "length" or open_field,
+        values=scores,
+        combined=combined,
+        copied=max(copied_input(text, inputs) for text in copies),
+        repetition=repetition(answer),
+        lost=lost_content(answer, inputs),
+    )
 
 
 def _values(revisions: Mapping[str, str]) -> Any:

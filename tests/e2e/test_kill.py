@@ -7,12 +7,14 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import SHORT, Job
+from processes import end, members, survivors
 
 from mixup.records import TABLES
 from mixup.tables import last_completion, row_count
@@ -26,91 +28,54 @@ OFTEN = (
     "distill.max_tokens=16",
     "commit_interval_s=0.2",
 )
-FATE_SHARING_S = 60.0
+# Ray's agent spends a minute on a report to a server that died with the driver, before it ends too.
+FATE_SHARING_S = 120.0
 
 
 @dataclass(frozen=True)
 class Killed:
-    """A run that was killed: what it logged, and the rows it had committed to a table."""
+    """A run that was killed.
 
-    log: str
+    Attributes:
+        process: Its driver.
+        family: The processes of Ray that it had started.
+        rows: The rows it had committed to the table of its stage.
+    """
+
+    process: subprocess.Popen[str]
+    family: dict[psutil.Process, str]
     rows: int
 
+    def log(self) -> str:
+        """What it wrote, once nothing of it is left: Ray's processes end by themselves."""
+        left = survivors(self.process, self.family, timeout_s=FATE_SHARING_S)
+        assert not left, left
+        return self.process.communicate()[0]
 
-def kill_amid(job: Job, stage: str, table: str) -> Killed:
-    """Start the job and kill its driver, alone, once the stage has committed some rows.
 
-    Ray's processes must end by themselves; those that stay are ended here and named.
-    """
-    workspace = Workspace(str(job.workspace))
-    process = job.start()
-    try:
-        while not row_count(workspace, table):
-            assert process.poll() is None, process.communicate()[0][-6000:]
-            time.sleep(0.05)
-        family = members(process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert last_completion(workspace, table, stage) is None
-        assert any("raylet" in name for name in family.values())
-        assert not (left := survivors(process, family)), left
-        return Killed(process.communicate()[0], row_count(workspace, table))
-    finally:
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Takes the runs that a test starts; nothing of them outlives it."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
         end(process)
 
 
-def members(process: subprocess.Popen[str]) -> dict[psutil.Process, str]:
-    """The processes of a job beside its driver: its session's, and its descendants, with names."""
-    found = {other for other in psutil.process_iter() if session_of(other) == process.pid}
-    if psutil.pid_exists(process.pid):
-        found.update(psutil.Process(process.pid).children(recursive=True))
-    return {other: name_of(other) for other in found if other.pid != process.pid}
-
-
-def session_of(process: psutil.Process) -> int:
-    try:
-        return os.getsid(process.pid)
-    except ProcessLookupError:
-        return -1
-
-
-def name_of(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())[:200] or process.name()
-    except psutil.NoSuchProcess:
-        return "ended"
-
-
-def survivors(
-    process: subprocess.Popen[str], family: dict[psutil.Process, str]
-) -> dict[psutil.Process, str]:
-    """Those of a dead driver's processes, and any that they started, that do not end in time."""
-    deadline = time.monotonic() + FATE_SHARING_S
-    while True:
-        family = family | members(process)
-        left = {other: name for other, name in family.items() if is_alive(other)}
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.2)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End the driver and all that it started, whatever a test came to."""
-    for other in (*members(process), process):
-        try:
-            other.kill()
-        except psutil.NoSuchProcess:
-            continue
+def kill_amid(job: Job, stage: str, table: str, started: list[subprocess.Popen[str]]) -> Killed:
+    """Start the job and kill its driver, alone, once the stage has committed some rows."""
+    workspace = Workspace(str(job.workspace))
+    process = job.start()
+    started.append(process)
+    while not row_count(workspace, table):
+        assert process.poll() is None, process.communicate()[0][-6000:]
+        time.sleep(0.05)
+    family = members(process)
+    os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    if process.stdout:
-        process.stdout.close()
+    assert last_completion(workspace, table, stage) is None
+    assert any("raylet" in name for name in family.values())
+    return Killed(process, family, row_count(workspace, table))
 
 
 def keys_of(job: Job, name: str) -> Counter[tuple]:
@@ -124,31 +89,25 @@ def texts_of(job: Job) -> dict[str, str | None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_killed_runs_lose_nothing(tmp_path: Path):
+def test_two_killed_runs_lose_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]):
+    """Killed amid embedding, then amid distillation, and run to the end: nothing shows it.
+
+    The runs that are killed distill in batches of another size than the one that is not. Every
+    request has a seed of its own, and in float32 on a CPU all texts were the same none the less;
+    a batch may round differently, though, and a token flip, so that a few are allowed to differ.
+    """
     whole = Job(tmp_path / "whole", overrides=OFTEN)
-    started = time.monotonic()
     whole.run(timeout_s=400)
-    print("baseline", time.monotonic() - started)
-    job = Job(tmp_path / "killed", overrides=OFTEN)
     records, clusters = whole.rows("records"), whole.rows("clusters")
 
-    started = time.monotonic()
-    embedding = kill_amid(job, "embed", "embeddings")
-    print("killed in embed", time.monotonic() - started, embedding.rows, records)
+    job = Job(tmp_path / "killed", overrides=(*OFTEN, "distill.batch_clusters=6"))
+    embedding = kill_amid(job, "embed", "embeddings", started)
     assert 0 < embedding.rows < records
-
-    started = time.monotonic()
-    distilling = kill_amid(job, "distill", "samples")
-    print("killed in distill", time.monotonic() - started, distilling.rows, clusters)
+    distilling = kill_amid(job, "distill", "samples", started)
     assert 0 < distilling.rows < clusters
-    assert "taking the lock over from run" in distilling.log
-    assert "ingest: nothing to do" in distilling.log
-    print(distilling.log)
-
-    started = time.monotonic()
+    held = texts_of(job)
     log = job.run(timeout_s=400)
-    print("last", time.monotonic() - started)
-    print(log)
+
     assert "taking the lock over from run" in log
     for stage in ("ingest", "embed", "rate", "curate"):
         assert f"{stage}: nothing to do" in log
@@ -156,9 +115,16 @@ def test_two_killed_runs_lose_nothing(tmp_path: Path):
     distilled = job.stage("distill")
     assert distilled is not None
     assert distilled["rows_in"] == clusters - distilling.rows
-    first, second = texts_of(whole), texts_of(job)
-    print("equal texts", sum(first[k] == second.get(k) for k in first), len(first))
     check_complete(job, whole)
+    texts, expected = texts_of(job), texts_of(whole)
+    assert {key: texts[key] for key in held} == held
+    assert sum(texts[key] == expected[key] for key in texts) >= 0.95 * len(texts)
+
+    embedding.log()
+    log = distilling.log()
+    assert "taking the lock over from run" in log
+    assert "ingest: nothing to do" in log
+    assert f"embed: {records - embedding.rows} records in" in log
 
 
 def check_complete(job: Job, whole: Job) -> None:

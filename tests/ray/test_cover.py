@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import ray
+from ray import cloudpickle
 
 from mixup.lock import acquire
 from mixup.stages.cover import ActorPool, cover_buckets
@@ -52,7 +52,7 @@ def test_a_large_block_reaches_the_driver_in_the_actors_batches():
 
     The actor books all but what the light tasks need, as an engine on a laptop does.
     """
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     pool = ActorPool(_Slow, (), size=1, batch_rows=8, cpus=1.7)
     seen = [(time.time(), manifest) for manifest in cover_buckets([0], _forty_rows, pool, _note)]
     assert [manifest.counts["rows"] for _, manifest in seen] == [8] * 5

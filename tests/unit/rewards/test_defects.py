@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixup.rewards.defects import copied_input, lost_content, repetition
+from mixup.records import Turn
+from mixup.rewards.defects import copied_input, ends_open, lost_content, repetition
 
 
 @pytest.mark.parametrize(
@@ -70,8 +71,8 @@ def test_a_short_answer_that_only_names_the_subject_has_lost_what_was_said():
     ]
     assert lost_content("Q: A short history of the Eiffel Tower\nA: Gustave Eiffel", inputs) > 0.6
     merged = (
-        "Q: What is the history of the Eiffel Tower?\nA: It was built for the 1889 fair, disliked by "
-        "artists at first, nearly torn down in 1909, and kept as a radio mast."
+        "Q: What is the history of the Eiffel Tower?\nA: It was built for the 1889 fair, disliked "
+        "by artists at first, nearly torn down in 1909, and kept as a radio mast."
     )
     assert lost_content(merged, inputs) < 0.2
 
@@ -79,3 +80,21 @@ def test_a_short_answer_that_only_names_the_subject_has_lost_what_was_said():
 def test_inputs_without_content_words_lose_nothing():
     assert lost_content("anything", ["a b", ""]) == 0.0
     assert lost_content("", []) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("task", "user", "assistant", "is_open"),
+    [
+        ("qa", "Why is the sky blue?", "Blue light scatters most.", False),
+        ("qa", "The answer to this question is to", "The oceans are changing.", True),
+        ("qa", "Why is the sky blue?", "Blue light scatters, and the", True),
+        ("qa", "Why is the sky blue?", "It scatters (Rayleigh, 1871)", False),
+        ("tfq", "True or false: Blood is blue.", "False", False),
+        ("tfq", "True or false: Blood that is in the", "False", True),
+        ("mcq", "Which is a planet?\nA) Mars\nB) Sun\nC) Moon\nD) Io", "A) Mars", False),
+        ("cs", "Category: tea\nWrite a statement.", "Tea is brewed from", True),
+        ("para", "Write a paragraph about tea.", "Tea is brewed from leaves.", False),
+    ],
+)
+def test_a_field_that_ran_into_its_limit_ends_open(task, user, assistant, is_open):
+    assert ends_open([Turn("user", user), Turn("assistant", assistant)], task) is is_open

@@ -18,7 +18,7 @@ VALUES = {"quality": 0.5, "alignment": 0.3, "coverage": 0.4, "format": 1.0}
 # Everything exactly at its limit, which passes.
 GOOD = Facts(
     reason=None,
-    finish="stop",
+    is_cut=False,
     values=VALUES,
     combined=Combined(0.6, {}, ()),
     copied=0.9,
@@ -39,7 +39,7 @@ def test_a_sample_at_every_limit_is_accepted():
     ("facts", "reason"),
     [
         (replace(GOOD, reason="missing_label"), "missing_label"),
-        (replace(GOOD, finish="length"), "cut_off"),
+        (replace(GOOD, is_cut=True), "cut_off"),
         (with_value("quality", None), "unscored"),
         (with_value("alignment", None), "unscored"),
         (with_value("coverage", None), "unscored"),
@@ -72,8 +72,8 @@ def test_of_several_reasons_the_first_of_the_list_is_given():
         (replace(all_bad, copied=0.0), "repetitive"),
         (replace(all_bad, copied=0.0, repetition=0.0), "low_quality"),
         (replace(all_bad, values={}), "unscored"),
-        (replace(all_bad, values={}, finish="length"), "cut_off"),
-        (replace(all_bad, reason="no_think", finish="length"), "no_think"),
+        (replace(all_bad, values={}, is_cut=True), "cut_off"),
+        (replace(all_bad, reason="no_think", is_cut=True), "no_think"),
     ]
     for facts, reason in steps:
         assert rejection(facts, RULES) == reason

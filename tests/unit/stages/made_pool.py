@@ -1,27 +1,40 @@
 """A small pool made by hand: rows with known vectors, written as the stages before would."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 
+from mixup.actors.rewards import RewardSettings
 from mixup.config import (
     ClusterConfig,
     CurateConfig,
     IngestConfig,
     ReferenceRater,
+    RewardConfig,
     Similarity,
 )
+from mixup.errors import RecordError
 from mixup.quality.transition import compress
-from mixup.records import TABLES, Turn, bucket_of, estimated_tokens, uid_of
-from mixup.stages.curate import CellSettings
+from mixup.records import TABLES, Turn, content_key, estimated_tokens, uid_of
+from mixup.stages.cell import CellSettings
 from mixup.stages.rate import rater_revision
 from mixup.stages.run import Manifest
 from mixup.stages.sources import SourceFile
-from mixup.tables import Committer, Snapshot, read_files, snapshot, write_by_bucket, write_file
+from mixup.stages.verdicts import Judge
+from mixup.tables import (
+    Committer,
+    Snapshot,
+    read_files,
+    row_count,
+    snapshot,
+    write_by_bucket,
+    write_file,
+)
+from mixup.text.parse import parse_distilled
 from mixup.workspace import Workspace, ensure_workspace
 
 ENCODER = "encoder-1"
@@ -77,7 +90,7 @@ def make_workspace(path: object, buckets: int = 1) -> Workspace:
 
 def settings(**changed) -> CellSettings:
     given = {
-        "curate": CurateConfig(min_rated=4),
+        "curate": CurateConfig(min_rated=4, neighbors=3),
         "cluster": ClusterConfig(max_size=3),
         "similarity": SIMILARITY,
         "encoder": ENCODER,
@@ -100,7 +113,7 @@ def commit(workspace: Workspace, manifest: Manifest) -> None:
 
 
 def snapshots(workspace: Workspace) -> dict[str, Snapshot]:
-    return {name: snapshot(workspace, name) for name in TABLES}
+    return {name: snapshot(workspace, name) for name in TABLES if name != "quarantine"}
 
 
 def rows_of(workspace: Workspace, name: str) -> list[dict]:
@@ -111,7 +124,7 @@ def add(workspace: Workspace, rows: Sequence[Row]) -> None:
     """Write rows into files, occurrences, records, embeddings and ratings, each uid once."""
     known = {row["uid"] for row in rows_of(workspace, "records")}
     held = {row["fingerprint"] for row in rows_of(workspace, "files")}
-    count = len(rows_of(workspace, "occurrences"))
+    count = row_count(workspace, "occurrences")
     fresh = list({row.uid: row for row in reversed(rows) if row.uid not in known}.values())
     tables = {
         "occurrences": [_occurrence(row, count + place) for place, row in enumerate(rows)],
@@ -129,10 +142,6 @@ def add(workspace: Workspace, rows: Sequence[Row]) -> None:
         table = pa.Table.from_pylist(made, schema=TABLES["files"].file_schema)
         writer.add([write_file(workspace, "files", table, None)])
     writer.commit()
-
-
-def buckets_of(workspace: Workspace, keys: Iterable[str]) -> list[int]:
-    return sorted({bucket_of(key, workspace.buckets) for key in keys})
 
 
 def _file(name: str, night: int) -> dict:
@@ -182,3 +191,91 @@ def _rating(row: Row) -> dict:
         "reason": "unrated" if row.overall is None else None,
         "attempts": 1,
     }
+
+
+# --- samples and rewards -------------------------------------------------------------------------
+
+REWARDS = RewardSettings(
+    mode="soft",
+    similarity=SIMILARITY,
+    threshold=4,
+    neighbors=16,
+    effective_votes=4.0,
+    encoder=ENCODER,
+    library="library-1",
+)
+JUDGE = Judge.of(RewardConfig(), REWARDS)
+GOOD_SCORES = {"quality": 0.9, "alignment": 0.8, "format": 1.0, "coverage": 0.7}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample of a cluster as the distiller and the reward actors leave it."""
+
+    cluster: str
+    index: int = 0
+    text: str | None = None
+    scores: Mapping[str, float | None] = field(default_factory=lambda: dict(GOOD_SCORES))
+    constrained: bool = False
+    finish: str = "stop"
+
+    @property
+    def key(self) -> str:
+        return content_key("sample", self.cluster, self.index)
+
+    @property
+    def output(self) -> str:
+        return self.text or distilled_text(f"merged {self.cluster[:6]} {self.index}")
+
+
+def distilled_text(subject: str) -> str:
+    return (
+        f"<think>\nThe items say the same of {subject}.\n</think>\n\n"
+        f"<answer>\nQ: What is the question of {subject}?\n"
+        f"A: All that the answers of {subject} say.\n</answer>"
+    )
+
+
+def add_samples(workspace: Workspace, samples: Sequence[Sample]) -> None:
+    made = {
+        "samples": [_sample(sample) for sample in samples],
+        "rewards": [
+            {
+                "sample": sample.key,
+                "cluster": sample.cluster,
+                "component": name,
+                "revision": REWARDS.revision(name),
+                "value": value,
+                "reason": None if value is not None else "no_direction",
+                "attempts": 1,
+            }
+            for sample in samples
+            for name, value in sample.scores.items()
+        ],
+    }
+    writer = Committer(workspace, token=1, run="r", tables=list(made), interval_s=60.0)
+    for name, rows in made.items():
+        table = pa.Table.from_pylist(rows, schema=TABLES[name].file_schema)
+        writer.add(write_by_bucket(workspace, name, table))
+    writer.commit()
+
+
+def _sample(sample: Sample) -> dict:
+    row = {
+        "sample": sample.key,
+        "cluster": sample.cluster,
+        "index": sample.index,
+        "distiller": "distiller-1",
+        "constrained": sample.constrained,
+        "text": sample.output,
+        "logprob": -1.0,
+        "tokens": 20,
+        "finish": sample.finish,
+        "attempts": 1,
+    }
+    try:
+        found = parse_distilled(sample.output, "qa")
+    except RecordError as error:
+        return {**row, "reason": error.reason}
+    turns = [turn._asdict() for turn in found.turns]
+    return {**row, "thought": found.thought, "turns": turns}

@@ -3,6 +3,8 @@
 Topics 0 and 1 are low, topic 2 is high; rows of one topic have a cosine of 0.8, of two topics 0.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 from made_pool import (
@@ -18,7 +20,8 @@ from made_pool import (
 
 from mixup.clusters.grouping import cluster_key
 from mixup.config import ClusterConfig, CurateConfig
-from mixup.stages.curate import CellSettings, _curate_cell, read_cell
+from mixup.stages.cell import CellSettings, read_cell
+from mixup.stages.curate import _curate_cell
 from mixup.stages.reference import reference_revision
 from mixup.tables import snapshot
 
@@ -31,7 +34,21 @@ POOL = [*LOW_A, *LOW_B, *HIGH, ALONE]
 
 @pytest.fixture
 def workspace(tmp_path):
-    return make_workspace(tmp_path / "w", buckets=2)
+    return make_workspace(tmp_path / "w")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    made = make_workspace(tmp_path_factory.mktemp("template") / "w")
+    add(made, POOL)
+    return made
+
+
+@pytest.fixture
+def pooled(template, tmp_path):
+    """A workspace that holds the pool."""
+    shutil.copytree(template.uri, tmp_path / "w")
+    return make_workspace(tmp_path / "w")
 
 
 def curate(workspace, pool=("file-1",), regroup=False, made: CellSettings | None = None):
@@ -77,9 +94,8 @@ def groups(workspace, rows: list[Row]) -> set[frozenset[str]]:
     }
 
 
-def test_tiers_clusters_and_singletons(workspace):
-    add(workspace, POOL)
-    counts = curate(workspace)
+def test_tiers_clusters_and_singletons(pooled):
+    counts = curate(pooled)
     assert counts == {
         "rows": 9,
         "high": 3,
@@ -91,23 +107,23 @@ def test_tiers_clusters_and_singletons(workspace):
         "kept": 0,
         "dissolved": 0,
     }
-    assert groups(workspace, POOL) == {frozenset({"a0", "a1", "a2"}), frozenset({"b0", "b1"})}
-    found = by_name(workspace, POOL)
+    assert groups(pooled, POOL) == {frozenset({"a0", "a1", "a2"}), frozenset({"b0", "b1"})}
+    found = by_name(pooled, POOL)
     assert found["alone"]["reason"] == "singleton"
     assert all(found[row.name]["tier"] == "high" for row in HIGH)
     assert found["h0"]["curated_rating"] == 5
     assert found["a0"]["quality"] < 0.5 < found["h0"]["quality"]
     assert found["a0"]["long_tail"] < found["alone"]["long_tail"]
-    (three,) = [row for row in rows_of(workspace, "clusters") if len(row["members"]) == 3]
+    (three,) = [row for row in rows_of(pooled, "clusters") if len(row["members"]) == 3]
     assert three["cohesion"] == pytest.approx(0.8, abs=0.01)
     assert three["inputs"][0].startswith("Q: question a")
-    assert reference_revision(workspace) is not None
+    assert reference_revision(pooled) is not None
 
 
 def test_unrated_rows_are_judged_by_their_neighbors(workspace):
     unrated = [Row("near-low", topic=0, variant=5), Row("near-high", topic=2, variant=5)]
     add(workspace, [*POOL, *unrated])
-    curate(workspace, made=settings(curate=CurateConfig(min_rated=4, neighbors=3)))
+    curate(workspace)
     found = by_name(workspace, unrated)
     assert found["near-low"]["tier"] == "low"
     assert found["near-high"]["tier"] == "high"
@@ -174,17 +190,15 @@ def test_a_pool_without_any_vector_is_told(workspace):
     assert (counts["rows"], counts["unrated"]) == (3, 3)
 
 
-def test_an_empty_pool_has_nothing(workspace):
-    add(workspace, POOL)
-    assert curate(workspace, pool=())["rows"] == 0
-    assert rows_of(workspace, "curation") == []
+def test_an_empty_pool_has_nothing(pooled):
+    assert curate(pooled, pool=())["rows"] == 0
+    assert rows_of(pooled, "curation") == []
 
 
-def test_vectors_of_another_encoder_are_not_used(workspace):
-    add(workspace, POOL)
-    counts = curate(workspace, made=settings(encoder="encoder-2"))
+def test_vectors_of_another_encoder_are_not_used(pooled):
+    counts = curate(pooled, made=settings(encoder="encoder-2"))
     assert counts["unrated"] == len(POOL)
-    cell = read_cell(workspace, snapshots(workspace), ("file-1",), settings(encoder=ENCODER))
+    cell = read_cell(pooled, snapshots(pooled), ("file-1",), settings(encoder=ENCODER))
     assert len(cell.uids) == len(POOL)
     assert np.allclose(np.linalg.norm(cell.vectors_ND, axis=1), 1.0, atol=1e-6)
 
@@ -226,29 +240,27 @@ def test_a_clusters_licence_is_the_union_of_its_members(workspace):
 # --- later nights --------------------------------------------------------------------------------
 
 
-def test_nothing_new_changes_nothing(workspace):
-    add(workspace, POOL)
-    curate(workspace)
-    before, clusters = rows_of(workspace, "curation"), snapshot(workspace, "clusters")
-    counts = curate(workspace)
+def test_nothing_new_changes_nothing(pooled):
+    curate(pooled)
+    before, clusters = rows_of(pooled, "curation"), snapshot(pooled, "clusters")
+    counts = curate(pooled)
     assert (counts["kept"], counts["new"], counts["dissolved"]) == (2, 0, 0)
-    assert snapshot(workspace, "clusters") == clusters
-    assert rows_of(workspace, "curation") == before
+    assert snapshot(pooled, "clusters") == clusters
+    assert rows_of(pooled, "curation") == before
 
 
-def test_clusters_stay_when_rows_arrive(workspace):
-    add(workspace, POOL)
-    curate(workspace)
-    before = groups(workspace, POOL)
+def test_clusters_stay_when_rows_arrive(pooled):
+    curate(pooled)
+    before = groups(pooled, POOL)
     later = [Row(f"n{n}", topic=0, variant=12 + n, overall=2, file="file-2") for n in range(2)]
     later.append(Row("n-b", topic=1, variant=15, overall=2, file="file-2"))
-    add(workspace, later)
-    counts = curate(workspace, pool=("file-1", "file-2"))
+    add(pooled, later)
+    counts = curate(pooled, pool=("file-1", "file-2"))
     assert (counts["kept"], counts["new"], counts["dissolved"]) == (2, 1, 0)
     rows = [*POOL, *later]
-    assert groups(workspace, rows) == {*before, frozenset({"n0", "n1"})}
+    assert groups(pooled, rows) == {*before, frozenset({"n0", "n1"})}
     # The newcomer waits although it is near a cluster that has room.
-    assert by_name(workspace, rows)["n-b"]["reason"] == "singleton"
+    assert by_name(pooled, rows)["n-b"]["reason"] == "singleton"
 
 
 def test_a_cluster_dissolves_when_a_member_leaves_the_pool(workspace):
@@ -262,33 +274,30 @@ def test_a_cluster_dissolves_when_a_member_leaves_the_pool(workspace):
     assert leaving.uid not in {row["uid"] for row in rows_of(workspace, "curation")}
 
 
-def test_a_cluster_dissolves_when_a_members_licence_is_no_longer_allowed(workspace):
-    add(workspace, POOL)
-    curate(workspace, made=settings(licences=("CC0-1.0",)))
-    add(workspace, [Row("a0", 0, 0, 2, licence="GPL-3.0", file="file-2")])
-    counts = curate(workspace, ("file-1", "file-2"), made=settings(licences=("CC0-1.0",)))
+def test_a_cluster_dissolves_when_a_members_licence_is_no_longer_allowed(pooled):
+    curate(pooled, made=settings(licences=("CC0-1.0",)))
+    add(pooled, [Row("a0", 0, 0, 2, licence="GPL-3.0", file="file-2")])
+    counts = curate(pooled, ("file-1", "file-2"), made=settings(licences=("CC0-1.0",)))
     assert (counts["kept"], counts["new"], counts["dissolved"]) == (1, 1, 1)
-    assert groups(workspace, POOL) == {frozenset({"a1", "a2"}), frozenset({"b0", "b1"})}
+    assert groups(pooled, POOL) == {frozenset({"a1", "a2"}), frozenset({"b0", "b1"})}
 
 
-def test_a_cluster_that_stays_takes_the_licence_that_its_members_have_now(workspace):
-    add(workspace, POOL)
-    curate(workspace)
-    add(workspace, [Row("a0", 0, 0, 2, licence="GPL-3.0", file="file-2")])
-    counts = curate(workspace, ("file-1", "file-2"))
+def test_a_cluster_that_stays_takes_the_licence_that_its_members_have_now(pooled):
+    curate(pooled)
+    add(pooled, [Row("a0", 0, 0, 2, licence="GPL-3.0", file="file-2")])
+    counts = curate(pooled, ("file-1", "file-2"))
     assert (counts["kept"], counts["new"]) == (2, 0)
-    licences = {len(row["members"]): row["licence"] for row in rows_of(workspace, "clusters")}
+    licences = {len(row["members"]): row["licence"] for row in rows_of(pooled, "clusters")}
     assert licences == {3: "CC0-1.0 AND GPL-3.0", 2: "CC0-1.0"}
 
 
-def test_other_settings_regroup_all(workspace):
-    add(workspace, POOL)
-    curate(workspace)
+def test_other_settings_regroup_all(pooled):
+    curate(pooled)
     made = settings(cluster=ClusterConfig(max_size=2))
-    counts = curate(workspace, regroup=True, made=made)
+    counts = curate(pooled, regroup=True, made=made)
     assert counts["kept"] == 0
     assert counts["dissolved"] == 2
-    assert max(len(members) for members in groups(workspace, POOL)) == 2
+    assert max(len(members) for members in groups(pooled, POOL)) == 2
 
 
 def test_a_tier_holds_until_quality_passes_the_margin(workspace):
@@ -303,16 +312,15 @@ def test_a_tier_holds_until_quality_passes_the_margin(workspace):
     assert by_name(workspace, doubtful)["doubt"]["tier"] == before
 
 
-def test_one_new_row_does_not_refit_the_library(workspace):
-    add(workspace, POOL)
-    curate(workspace)
-    first = reference_revision(workspace)
-    add(workspace, [Row("one more", topic=2, variant=9, overall=9, file="file-2")])
-    curate(workspace, ("file-1", "file-2"))
-    assert reference_revision(workspace) == first
-    add(workspace, [Row(f"m{n}", 2, 10 + n, 9, file="file-3") for n in range(5)])
-    curate(workspace, ("file-1", "file-2", "file-3"))
-    assert reference_revision(workspace) != first
+def test_one_new_row_does_not_refit_the_library(pooled):
+    curate(pooled)
+    first = reference_revision(pooled)
+    add(pooled, [Row("one more", topic=2, variant=9, overall=9, file="file-2")])
+    curate(pooled, ("file-1", "file-2"))
+    assert reference_revision(pooled) == first
+    add(pooled, [Row(f"m{n}", 2, 10 + n, 9, file="file-3") for n in range(5)])
+    curate(pooled, ("file-1", "file-2", "file-3"))
+    assert reference_revision(pooled) != first
 
 
 def test_buckets_do_not_matter(tmp_path):

@@ -132,9 +132,9 @@ def known(workspace):
     return {name: snapshot(workspace, name) for name in ("records", "occurrences", "quarantine")}
 
 
-@pytest.fixture(params=[1, 5])
-def workspace(request, tmp_path):
-    made = make_workspace(tmp_path / "w", buckets=request.param)
+@pytest.fixture
+def workspace(tmp_path):
+    made = make_workspace(tmp_path / "w", buckets=3)
     Committer(made, token=1, run="r", tables=["records", "occurrences", "quarantine"])
     return made
 

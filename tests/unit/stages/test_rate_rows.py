@@ -86,7 +86,7 @@ def test_the_revision_is_of_what_is_read_and_how():
 
 # --- buckets -------------------------------------------------------------------------------------
 
-RATER = ReferenceRater()
+RATER: ColumnRater | ReferenceRater = ReferenceRater()
 
 
 @pytest.fixture
@@ -114,14 +114,14 @@ def occur(workspace, *found: tuple[str, object]) -> None:
     commit(workspace, Manifest(write_by_bucket(workspace, "occurrences", table)))
 
 
-def rate(workspace, rater=RATER) -> dict[str, int]:
+def rate(workspace, rater: ColumnRater | ReferenceRater = RATER) -> dict[str, int]:
     tables = {name: snapshot(workspace, name) for name in ("occurrences", "ratings")}
     manifest = _rate_bucket(workspace, tables, 0, rater)
     commit(workspace, manifest)
     return {name: count for name, count in manifest.counts.items() if count}
 
 
-def ratings(workspace, rater=RATER) -> dict[str, tuple]:
+def ratings(workspace, rater: ColumnRater | ReferenceRater = RATER) -> dict[str, tuple]:
     names = {Row(name, 0, 0).uid: name for name in "abcdef"}
     found = [row for row in rows_of(workspace, "ratings") if row["rater"] == rater_revision(rater)]
     outcomes = {names[row["uid"]]: (row["overall"], row["rating"], row["reason"]) for row in found}

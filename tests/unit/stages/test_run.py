@@ -94,14 +94,14 @@ def test_a_manifest_survives_a_block(manifest):
     assert list(found.spans) == list(manifest.spans)
 
 
-class Spy:
+class Spy(Committer):
     """What a committer is given, in order."""
 
     def __init__(self) -> None:
         self.calls: list[object] = []
 
-    def add(self, files, removed):
-        self.calls.append((list(files), dict(removed)))
+    def add(self, files, removed=None):
+        self.calls.append((list(files), dict(removed or {})))
 
     def commit(self):
         self.calls.append("commit")

@@ -4,6 +4,7 @@ import http.server
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixup.errors import ConfigError
+from mixup.records import content_key
 from mixup.stages import rows as reading
 from mixup.stages.rows import WHOLE_FILE, RawRow, read_rows
 from mixup.stages.sources import BUNDLED_SAMPLE, Chunk, SourceFile, chunks_of, find_files
@@ -31,14 +33,14 @@ def read(path: object, max_row_bytes: int = LARGE, chunk_bytes: int = LARGE) -> 
     ]
 
 
-def values(rows: list[RawRow]) -> list[object]:
+def values(rows: list[RawRow]) -> list[Any]:
     return [json.loads(row.raw) if row.value is None else row.value for row in rows]
 
 
+@functools.cache
 def noise(count: int) -> list[bytes]:
     """Lines that hardly compress."""
-    hexes = (hash((i, "x")).to_bytes(8, "big", signed=True).hex() * 4 for i in range(count))
-    return [json.dumps({"n": i, "text": text}).encode() for i, text in enumerate(hexes)]
+    return [json.dumps({"n": i, "text": content_key(i)}).encode() for i in range(count)]
 
 
 # --- formats -------------------------------------------------------------------------------------
@@ -79,7 +81,7 @@ def packed(write, pack):
     return write_packed
 
 
-zstd = zstandard.ZstdCompressor().compress
+zstd = zstandard.ZstdCompressor(write_checksum=True).compress
 
 WRITERS = {
     "a.jsonl": write_jsonl,
@@ -161,7 +163,7 @@ line = st.one_of(
 ending = st.sampled_from([b"\n", b"\r\n", b"\n\n"])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(line, ending), max_size=12), line, st.integers(1, 30))
 def test_parts_give_exactly_the_rows_of_the_whole(tmp_path_factory, lines, last, max_row_bytes):
     content = b"".join(text + end for text, end in lines) + last
@@ -231,8 +233,9 @@ def test_a_compressed_file_that_breaks_keeps_the_rows_before(tmp_path, name, har
     whole = pack(plain)
     (tmp_path / name).write_bytes(whole[: len(whole) // 2] if harm == "cut" else damaged(whole))
     *found, last = read(tmp_path / name)
-    # A damaged gz stream may give nonsense for a while, which breaks an array first.
-    assert last.reason == "unreadable_file" or (name[2:], harm) == ("json.gz", "damaged")
+    # A damaged stream may give nonsense for a while, which breaks an array first.
+    allowed = {"unreadable_file", "broken_array"} if ".json." in name else {"unreadable_file"}
+    assert last.reason in allowed
     good = sum(row.raw.strip() == line for row, line in zip(found, body, strict=False))
     assert 4_000 < good < 20_000
 
@@ -544,11 +547,15 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             super().copyfile(source, outputfile)
 
 
+class QuietServer(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        pass
+
+
 @pytest.fixture
 def web(tmp_path):
     handler = functools.partial(Quiet, directory=str(tmp_path))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.handle_error = lambda *_: None
+    server = QuietServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -564,16 +571,16 @@ def test_files_are_read_from_the_web(tmp_path, web, name):
 
 
 def test_a_large_file_is_read_from_a_server_that_gives_no_parts(tmp_path, web):
-    body = noise(60_000)
+    body = noise(100_000)
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(body))
     assert (tmp_path / "a.jsonl").stat().st_size > 5_300_000
-    assert len(read(f"{web}/a.jsonl", chunk_bytes=1_000_000)) == 60_000
+    assert len(read(f"{web}/a.jsonl", chunk_bytes=1_000_000)) == 100_000
 
 
 def test_a_connection_that_breaks_off_keeps_the_rows_before(tmp_path, web):
     (tmp_path / "cut.jsonl").write_bytes(b"\n".join(noise(20_000)))
     # How many of them come through depends on when the break is noticed.
-    assert broken(f"{web}/cut.jsonl", 0, 2_300).reason == "unreadable_file"
+    assert broken(f"{web}/cut.jsonl", 0, 4_000).reason == "unreadable_file"
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "a.csv"])
