@@ -33,7 +33,6 @@ class StageCounts:
         parts: The disjoint groups into which they went, by name; dropped groups included.
         dropped: The names of the parts that count as dropped.
         seconds: The stage's wall time.
-        already: Units that an earlier run had covered.
     """
 
     stage: str
@@ -42,7 +41,6 @@ class StageCounts:
     parts: Mapping[str, int]
     dropped: tuple[str, ...] = ()
     seconds: float = 0.0
-    already: int = 0
     extra: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -73,11 +71,10 @@ class StageCounts:
         """Write the stage's one closing line to the log."""
         parts = ", ".join(f"{name} {count}" for name, count in self.parts.items() if count)
         logger.info(
-            "%s: %d %s in, %d done before, %d dropped, %.1f s (%s)",
+            "%s: %d %s in, %d dropped, %.1f s (%s)",
             self.stage,
             self.rows_in,
             self.unit,
-            self.already,
             self.rows_dropped,
             self.seconds,
             parts,

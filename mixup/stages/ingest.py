@@ -89,7 +89,6 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
         parts={name: totals[name] for name in ("new", "duplicate", "quarantined")},
         dropped=("quarantined",),
         seconds=watch.seconds,
-        already=totals["already"],
     ).check()
     committer = context.committer("records")
     committer.complete("records", state.completion(context.run, dict(counts.parts)))

@@ -97,7 +97,6 @@ def stage_record(counts: StageCounts) -> dict[str, Any]:
         "stage": counts.stage,
         "unit": counts.unit,
         "rows_in": counts.rows_in,
-        "already": counts.already,
         "dropped": counts.rows_dropped,
         "parts": dict(counts.parts),
         "extra": dict(counts.extra),

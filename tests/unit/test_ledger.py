@@ -36,9 +36,9 @@ def test_no_rows_and_no_parts_add_up():
 
 def test_a_stage_ends_with_one_line(caplog):
     with caplog.at_level(logging.INFO, "mixup.ledger"):
-        counts(seconds=1.25, already=4, parts={"kept": 8, "bad": 2, "odd": 0}).log()
+        counts(seconds=1.25, parts={"kept": 8, "bad": 2, "odd": 0}).log()
     (line,) = caplog.messages
-    assert line == "rate: 10 records in, 4 done before, 2 dropped, 1.2 s (kept 8, bad 2)"
+    assert line == "rate: 10 records in, 2 dropped, 1.2 s (kept 8, bad 2)"
 
 
 def test_fates_must_sum_to_the_occurrences():
