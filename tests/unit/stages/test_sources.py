@@ -163,7 +163,7 @@ line = st.one_of(
 ending = st.sampled_from([b"\n", b"\r\n", b"\n\n"])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(line, ending), max_size=12), line, st.integers(1, 30))
 def test_parts_give_exactly_the_rows_of_the_whole(tmp_path_factory, lines, last, max_row_bytes):
     content = b"".join(text + end for text, end in lines) + last
@@ -344,7 +344,7 @@ element = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(element, max_size=6),
     st.sampled_from([None, 1, "\t"]),
