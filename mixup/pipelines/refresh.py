@@ -30,7 +30,7 @@ from mixup.stages.cell import CellSettings
 from mixup.stages.curate import curate_and_cluster, curate_state
 from mixup.stages.distill import Distiller, distill, distill_state, engine_demand
 from mixup.stages.embed import embed, embed_state
-from mixup.stages.ingest import ingest, unread_files
+from mixup.stages.ingest import ingest, pool_counts, unread_files
 from mixup.stages.publish import (
     current_release,
     point_to,
@@ -215,7 +215,8 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         logger.info("%s: started", name)
         for counts in stage():
             progress.ran.append(counts)
-            _check_dropped(counts, config.max_dropped_share)
+            if counts.stage != "ingest":  # there it is the pool that counts, not this run's part
+                _check_dropped(counts, config.max_dropped_share)
 
     unread = unread_files(workspace, plan.files)
     if unread:
@@ -223,6 +224,7 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
     else:
         logger.info("ingest: nothing to do")
         progress.skipped.append("ingest")
+    _check_quarantine(context, config.max_dropped_share)
     run(
         embed_state(context, plan.encoder),
         lambda: [embed(context, config.embed, plan.encoder)],
@@ -252,6 +254,20 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         "distill",
     )
     return progress
+
+
+def _check_quarantine(context: RunContext, limit: float) -> None:
+    """Check the share of quarantined rows over the whole pool, whichever run read its files.
+
+    Raises:
+        MixupError: If it is above the limit.
+    """
+    rows, quarantined = pool_counts(context.workspace, context.pool)
+    if quarantined > limit * max(rows, 1):
+        raise MixupError(
+            f"{quarantined} of the pool's {rows} rows are in the quarantine, more than "
+            f"max_dropped_share={limit}; look at the quarantine table, mend the input or raise it"
+        )
 
 
 def _check_dropped(counts: StageCounts, limit: float) -> None:

@@ -69,6 +69,14 @@ def unread_files(workspace: Workspace, files: Sequence[SourceFile]) -> list[Sour
     return [file for file in files if file.fingerprint not in known]
 
 
+def pool_counts(workspace: Workspace, pool: Sequence[str]) -> tuple[int, int]:
+    """The rows of the pool's files, and how many of them are in the quarantine."""
+    columns = ["fingerprint", "rows", "quarantined"]
+    files = read_files(workspace, "files", snapshot(workspace, "files").paths, columns)
+    files = files.filter(pc.is_in(files["fingerprint"], value_set=pa.array(pool, pa.string())))
+    return pc.sum(files["rows"]).as_py() or 0, pc.sum(files["quarantined"]).as_py() or 0
+
+
 def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile]) -> StageCounts:
     """Read files that have not been read; each wave of them is committed by itself.
 

@@ -216,3 +216,14 @@ def test_the_config_names_its_mistakes(tmp_path: Path):
     assert "does not exist" in job.run('ingest.paths=["/no/such/file.jsonl"]', expect=2)
     assert "unknown bundled model" in job.run("distill.model=bundled:gpt", expect=2)
     assert not (tmp_path / "workspace").exists()
+
+
+def test_a_pool_that_is_mostly_broken_fails_every_night(tmp_path: Path):
+    """What the first run committed must not let the second one pass."""
+    lines = ["{broken"] * 3 + [json.dumps({"instruction": "Say hi.", "output": "Hi."})] * 7
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines))
+    job = Job(tmp_path / "workspace")
+    for _ in range(2):
+        output = job.run(f'ingest.paths=["{tmp_path / "pool.jsonl"}"]', expect=1)
+        assert "3 of the pool's 10 rows are in the quarantine" in output
+    assert job.table("quarantine")["reason"].to_pylist() == ["not_json"] * 3
