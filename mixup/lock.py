@@ -206,6 +206,20 @@ def _files(table: DeltaTable) -> list[str]:
     return actions.column("path").to_pylist() if actions.num_rows else []
 
 
+def ensure_held(workspace: Workspace, token: int) -> None:
+    """Check that a run still holds the lock, before what no table's commit would refuse.
+
+    Raises:
+        TableError: If another run has taken it over.
+    """
+    table, holder = _current(workspace)
+    if table.version() != token:
+        raise TableError(
+            f"the lock of {workspace.uri} has passed to {holder.run or 'nobody'}, so this run ends "
+            "without publishing"
+        )
+
+
 def _current(workspace: Workspace) -> tuple[DeltaTable, Holder]:
     """The lease's table as it is now, and who holds it by that version.
 
@@ -236,4 +250,7 @@ def _heartbeat(token: int) -> str:
 
 
 def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    """The machine's boot and the process namespace: in another one process ids mean others."""
+    if not _BOOT_ID.exists():
+        return ""
+    return f"{_BOOT_ID.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"

@@ -54,6 +54,8 @@ def cluster(config: RayConfig) -> Iterator[None]:
         _quiet()
         yield
     finally:
+        if _can_scale():  # else the autoscaler keeps what a stage asked for
+            _request([])
         if not joined:
             ray.shutdown()
 

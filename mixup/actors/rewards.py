@@ -183,6 +183,8 @@ def component_score(
         raise ShapeError(f"component {component} needs vectors, and was given none")
     if component == "quality" and votes is None:
         return Score(None, "no_reference_library")
+    if component == "quality" and votes is not None and len(votes.transition.classes) < 2:
+        return Score(None, "one_rating_class")  # it cannot tell good from bad
     near = settings.similarity
 
     def vectors(texts: Sequence[str]) -> np.ndarray:

@@ -12,16 +12,18 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow.compute as pc
 
 from mixup.actors.resources import Demand, check_demand, check_place, cluster
 from mixup.actors.rewards import RewardPools, RewardSettings, Votes
 from mixup.config import ReferenceRater, RefreshConfig, Similarity
 from mixup.errors import MixupError
 from mixup.ledger import StageCounts
-from mixup.lock import acquire
+from mixup.lock import acquire, ensure_held
 from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
 from mixup.records import content_key
@@ -29,7 +31,7 @@ from mixup.report.digest import ModelUsed
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate import curate_and_cluster, curate_state
 from mixup.stages.distill import Distiller, distill, distill_state, engine_demand
-from mixup.stages.embed import embed, embed_state
+from mixup.stages.embed import NO_DIRECTION, embed, embed_state
 from mixup.stages.ingest import ingest, pool_counts, unread_files
 from mixup.stages.publish import (
     current_release,
@@ -38,7 +40,7 @@ from mixup.stages.publish import (
     selected,
     write_data,
 )
-from mixup.stages.rate import rate, rate_state, rater_revision
+from mixup.stages.rate import BAD_RATING, rate, rate_state, rater_revision
 from mixup.stages.reference import (
     build_from_files,
     current_reference,
@@ -58,7 +60,7 @@ from mixup.stages.summary import (
 )
 from mixup.stages.survey import SURVEYED, SurveySettings
 from mixup.stages.verdicts import Judge
-from mixup.tables import snapshot, version
+from mixup.tables import read_files, scan_files, snapshot, version
 from mixup.text.prompts import answer_pattern
 from mixup.text.tasks import TASKS
 from mixup.workspace import Workspace, ensure_workspace
@@ -94,9 +96,13 @@ class Plan:
         key = content_key([file.fingerprint for file in self.library]) if self.library else None
         return CellSettings.of(self.config, self.similarity, self.encoder, key)
 
+    def library_revision(self, workspace: Workspace) -> str | None:
+        """The revision of the reference library that these settings decide, if there is one."""
+        return reference_revision(workspace, self.cells().scoring())
+
     def rewards(self, workspace: Workspace) -> RewardSettings:
         """What decides rewards, with the workspace's present reference library."""
-        return RewardSettings.of(self.config, self.encoder, reference_revision(workspace))
+        return RewardSettings.of(self.config, self.encoder, self.library_revision(workspace))
 
     def judge(self, workspace: Workspace) -> Judge:
         """The rules for samples."""
@@ -104,7 +110,7 @@ class Plan:
 
     def models(self, workspace: Workspace) -> list[ModelUsed]:
         """The models that take part, the reference library among them."""
-        library = reference_revision(workspace)
+        library = self.library_revision(workspace)
         found = [
             ModelUsed("encoder", self.config.embed.model, self.encoder),
             ModelUsed("distiller", self.config.distill.model, self.distiller.revision),
@@ -160,7 +166,7 @@ def refresh(config: RefreshConfig) -> Outcome:
             check_place(workspace, shared=config.workspace_shared)
             _check_resources(plan)
             progress = _run_stages(context, plan)
-            name = _release(context, plan, progress, watch)
+            name = _release(_of_read_files(context), plan, progress, watch)
     return _outcome(workspace, name, is_new=True, seconds=watch.seconds)
 
 
@@ -173,10 +179,11 @@ def make_plan(config: RefreshConfig) -> Plan:
     if config.distill.structured != "none":
         for task in TASKS:  # refuses a max_tokens that leaves no room
             answer_pattern(task, max_tokens=config.distill.max_tokens)
+    rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
     library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
     return Plan(
         config=config,
-        files=find_files(config.ingest.paths),
+        files=[replace(file, rules=rules) for file in find_files(config.ingest.paths)],
         library=find_files(library),
         similarity=similarity_of(config.embed.model, config.embed.similarity),
         encoder=model_revision(config.embed.model),
@@ -213,10 +220,7 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
             progress.skipped.append(name)
             return
         logger.info("%s: started", name)
-        for counts in stage():
-            progress.ran.append(counts)
-            if counts.stage != "ingest":  # there it is the pool that counts, not this run's part
-                _check_dropped(counts, config.max_dropped_share)
+        progress.ran.extend(stage())
 
     unread = unread_files(workspace, plan.files)
     if unread:
@@ -224,6 +228,7 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
     else:
         logger.info("ingest: nothing to do")
         progress.skipped.append("ingest")
+    context = _of_read_files(context)
     _check_quarantine(context, config.max_dropped_share)
     run(
         embed_state(context, plan.encoder),
@@ -231,6 +236,10 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         "embed",
     )
     run(rate_state(context, config.rate), lambda: [rate(context, config.rate)], "rate")
+    limit = config.max_dropped_share
+    _check_outcomes(workspace, "embeddings", ("encoder", plan.encoder), NO_DIRECTION, limit)
+    rater = rater_revision(config.rate)
+    _check_outcomes(workspace, "ratings", ("rater", rater), BAD_RATING, limit)
     _ensure_library(context, plan)
     cells = plan.cells()
     run(curate_state(context, cells), lambda: curate_and_cluster(context, cells), "curate")
@@ -256,6 +265,19 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
     return progress
 
 
+def _of_read_files(context: RunContext) -> RunContext:
+    """The context with the files of the pool that were read to the end.
+
+    A file that could not be reached has a quarantine row that says so, is left out of this run
+    whole, and is tried again by the next.
+    """
+    known = read_files(
+        context.workspace, "files", snapshot(context.workspace, "files").paths, ["fingerprint"]
+    )
+    read = set(known["fingerprint"].to_pylist())
+    return replace(context, pool=tuple(file for file in context.pool if file in read))
+
+
 def _check_quarantine(context: RunContext, limit: float) -> None:
     """Check the share of quarantined rows over the whole pool, whichever run read its files.
 
@@ -270,12 +292,31 @@ def _check_quarantine(context: RunContext, limit: float) -> None:
         )
 
 
-def _check_dropped(counts: StageCounts, limit: float) -> None:
-    if counts.rows_dropped > limit * max(counts.rows_in, 1):
+def _check_outcomes(
+    workspace: Workspace, table: str, revision: tuple[str, str], reason: str, limit: float
+) -> None:
+    """Check the share of outcomes with a defect, whichever run made them.
+
+    Args:
+        workspace: The workspace.
+        table: The table of the outcomes.
+        revision: The column that tells whose outcomes they are, and its value today.
+        reason: The defect's reason.
+        limit: The largest share.
+
+    Raises:
+        MixupError: If the share is larger.
+    """
+    column, value = revision
+    rows = bad = 0
+    for part in scan_files(workspace, table, snapshot(workspace, table).paths, [column, "reason"]):
+        mine = part.filter(pc.equal(part[column], value))
+        rows += mine.num_rows
+        bad += pc.sum(pc.equal(mine["reason"], reason)).as_py() or 0
+    if bad > limit * max(rows, 1):
         raise MixupError(
-            f"stage {counts.stage} dropped {counts.rows_dropped} of {counts.rows_in} {counts.unit} "
-            f"({ {name: counts.parts[name] for name in counts.dropped} }), more than "
-            f"max_dropped_share={limit}; look at the quarantine table, mend the input or raise it"
+            f"{bad} of {rows} rows of table {table} have the reason {reason}, more than "
+            f"max_dropped_share={limit}; mend the input or the config, or raise it"
         )
 
 
@@ -340,6 +381,10 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
 
     workspace, config = context.workspace, plan.config
     decides = _release_decides(workspace, plan)
+    read = set(context.pool)
+    unreached = [file.path for file in plan.files if file.fingerprint not in read]
+    for path in unreached:
+        logger.warning("%s could not be reached; it is left out of this release", path)
     tables = {name: snapshot(workspace, name) for name in _RELEASED}
     judge = plan.judge(workspace)
     licences = config.select.licences
@@ -368,9 +413,11 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
             stages=progress.ran,
             skipped=progress.skipped,
             quarantine=quarantine,
+            unreached=unreached,
             seconds=watch.seconds,
         )
         publish(workspace, name, folder, manifest_of(context, release), digest_of(context, release))
+    ensure_held(workspace, context.token)
     point_to(workspace, name, decides)
     logger.info("published release %s", name)
     summary = {"release": name, "stages": [stage_record(counts) for counts in progress.ran]}

@@ -15,6 +15,7 @@ from mixup.quality.curation import CurationSettings
 from mixup.records import Turn
 from mixup.selection.licences import union
 from mixup.stages.embed import vectors_from_arrow
+from mixup.stages.pool import pool_by_age
 from mixup.stages.rate import rater_revision
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
@@ -156,16 +157,7 @@ def _licences_by_age(
     workspace: Workspace, tables: Mapping[str, Snapshot], pool: Sequence[str]
 ) -> dict[str, str]:
     """The licence of each uid of the pool, in the order in which they first came."""
-    columns = ["fingerprint", "ingested_at", "path"]
-    files = read_files(workspace, "files", tables["files"].paths, columns)
-    files = files.sort_by([("ingested_at", "ascending"), ("path", "ascending")])
-    rank = {file: place for place, file in enumerate(files["fingerprint"].to_pylist())}
-    columns = ["file", "offset", "uid", "licence"]
-    rows = read_files(workspace, "occurrences", tables["occurrences"].paths, columns)
-    rows = rows.filter(pc.is_in(rows["file"], value_set=pa.array(pool, pa.string())))
-    ranks = pa.array([rank[file] for file in rows["file"].to_pylist()], pa.int64())
-    rows = rows.append_column("rank", ranks)
-    rows = rows.sort_by([("rank", "ascending"), ("offset", "ascending")])
+    rows = pool_by_age(workspace, tables, None, pool)
     found: dict[str, set[str]] = {}
     for uid, licence in zip(rows["uid"].to_pylist(), rows["licence"].to_pylist(), strict=True):
         found.setdefault(uid, set()).add(licence)

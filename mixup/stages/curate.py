@@ -25,7 +25,13 @@ from mixup.stages.cluster import (
     cluster_cell,
     passed_over,
 )
-from mixup.stages.reference import Reference, current_reference, fit_reference, save_reference
+from mixup.stages.reference import (
+    Reference,
+    current_reference,
+    fit_reference,
+    forget_reference,
+    save_reference,
+)
 from mixup.stages.run import (
     Manifest,
     RunContext,
@@ -171,6 +177,7 @@ def _reference(workspace: Workspace, cell: Cell, settings: CellSettings) -> Refe
     if settings.library is not None:
         return current_reference(workspace, decides)
     if len(rated) < settings.curate.min_rated:
+        forget_reference(workspace)
         return None
     found = current_reference(
         workspace, decides, rated=len(rated), refit_at=settings.curate.refit_at

@@ -91,7 +91,7 @@ class Distiller:
     def decides(self) -> list[Any]:
         """JSON data that decides the text of every sample."""
         config = self.config
-        sampling = [config.temperature, config.top_p, config.max_tokens]
+        sampling = [config.temperature, config.top_p, config.max_tokens, config.context_tokens]
         return [self.revision, prompt_revision(), sampling, self.seed]
 
     def prompt_budget(self) -> int:

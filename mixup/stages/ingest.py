@@ -31,6 +31,7 @@ from mixup.stages.run import (
     stage_state,
 )
 from mixup.stages.sources import Chunk, SourceFile, chunks_of
+from mixup.stages.streams import UNREACHABLE
 from mixup.tables import Snapshot, read_files, snapshot, write_by_bucket, write_file
 from mixup.text.formats import ParsedRow, decode_line, parse_row
 from mixup.text.tasks import detect_task
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 _ROWS_PER_BLOCK = 4096
 _RAW_KEPT_BYTES = 4096
 _WAVE_BYTES = 16_000_000_000
+_WAVE_BYTES_PER_BUCKET = 1_000_000_000
 _PARSED = pa.schema(
     [
         ("bucket", pa.int32()),
@@ -88,7 +90,9 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
         context.workspace, "ingest", "records", inputs=[], decides=config.fingerprint()
     )
     totals: Counter[str] = Counter()
-    for wave in _waves(files):
+    # One shuffle holds a wave: a workspace of few buckets takes small ones.
+    limit = min(_WAVE_BYTES, context.workspace.buckets * _WAVE_BYTES_PER_BUCKET)
+    for wave in _waves(files, limit):
         totals += _ingest_wave(context, config, wave)
     counts = StageCounts(
         stage="ingest",
@@ -103,11 +107,11 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
     return counts.log()
 
 
-def _waves(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
+def _waves(files: Sequence[SourceFile], limit: int) -> Iterator[list[SourceFile]]:
     wave: list[SourceFile] = []
     held = 0
     for file in files:
-        if wave and held + file.size > _WAVE_BYTES:
+        if wave and held + file.size > limit:
             yield wave
             wave, held = [], 0
         wave.append(file)
@@ -122,6 +126,7 @@ def _ingest_wave(
     import ray
 
     workspace = context.workspace
+    _forget_unreachable(context, files)
     chunks = [chunk for file in files for chunk in chunks_of(file, config.chunk_bytes)]
     known = {name: snapshot(workspace, name) for name in ("records", "occurrences", "quarantine")}
     dataset = (
@@ -144,9 +149,30 @@ def _ingest_wave(
     )
     committer = context.committer("records", "occurrences", "quarantine", "files")
     totals = commit_stream(manifests_of(dataset), committer, stage="ingest", unit="rows")
-    committer.add([write_file(workspace, "files", _file_rows(files, totals), None)])
+    reached = [file for file in files if not totals[f"{UNREACHABLE}:{file.fingerprint}"]]
+    if reached:
+        committer.add([write_file(workspace, "files", _file_rows(reached, totals), None)])
     committer.commit()
     return Counter({name: count for name, count in totals.items() if ":" not in name})
+
+
+def _forget_unreachable(context: RunContext, files: Sequence[SourceFile]) -> None:
+    """Remove the quarantine rows that said of these files that they could not be reached.
+
+    Such a file is not recorded as read, so it comes here again, with the rows that it gave then
+    already held.
+    """
+    workspace, committer = context.workspace, context.committer("quarantine")
+    again = pa.array([file.fingerprint for file in files], pa.string())
+    for path in snapshot(workspace, "quarantine").paths:
+        rows = read_files(workspace, "quarantine", [path])
+        stale = pc.and_(
+            pc.is_in(rows["file"], value_set=again), pc.equal(rows["reason"], UNREACHABLE)
+        )
+        if pc.any(stale).as_py():
+            kept = rows.filter(pc.invert(stale))
+            committer.add(write_by_bucket(workspace, "quarantine", kept), {"quarantine": [path]})
+    committer.commit()
 
 
 def _file_rows(files: Sequence[SourceFile], totals: Counter[str]) -> pa.Table:
@@ -240,6 +266,8 @@ def _write_buckets(rows: pa.Table, workspace: Workspace, known: dict[str, Snapsh
         f"quarantined:{file}"
         for file in rows.filter(pc.is_valid(rows["reason"]))["file"].to_pylist()
     )
+    unreachable = rows.filter(pc.equal(rows["reason"], UNREACHABLE))
+    totals.update(f"{UNREACHABLE}:{file}" for file in unreachable["file"].to_pylist())
     for bucket in sorted(pc.unique(good["bucket"]).to_pylist()):
         part = good.filter(pc.equal(good["bucket"], bucket))
         written, new = _write_bucket(part, workspace, known, bucket)

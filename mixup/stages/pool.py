@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,27 @@ def pool_occurrences(
     """All columns of the occurrences of one bucket in the files of the pool."""
     rows = read_files(workspace, "occurrences", occurrences.in_bucket(bucket))
     return rows.filter(pc.is_in(rows["file"], value_set=pa.array(pool, pa.string())))
+
+
+def pool_by_age(
+    workspace: Workspace, tables: Mapping[str, Snapshot], bucket: int | None, pool: Sequence[str]
+) -> pa.Table:
+    """The pool's occurrences, those of one bucket or (None) all, in the order in which they came.
+
+    That is the order in which their files were read, then the files' paths, then the offsets.
+    """
+    columns = ["fingerprint", "ingested_at", "path"]
+    files = read_files(workspace, "files", tables["files"].paths, columns)
+    files = files.sort_by([("ingested_at", "ascending"), ("path", "ascending")])
+    rank = {file: place for place, file in enumerate(files["fingerprint"].to_pylist())}
+    found = tables["occurrences"]
+    paths = found.paths if bucket is None else found.in_bucket(bucket)
+    columns = ["file", "offset", "uid", "licence", "extra"]
+    rows = read_files(workspace, "occurrences", paths, columns)
+    rows = rows.filter(pc.is_in(rows["file"], value_set=pa.array(pool, pa.string())))
+    ranks = pa.array([rank[file] for file in rows["file"].to_pylist()], pa.int64())
+    rows = rows.append_column("rank", ranks)
+    return rows.sort_by([("rank", "ascending"), ("offset", "ascending")])
 
 
 def missing_keys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from mixup.config import ColumnRater, ReferenceRater
@@ -12,6 +13,7 @@ from mixup.ledger import StageCounts
 from mixup.quality.transition import compress
 from mixup.records import content_key
 from mixup.stages.cover import TASK_CPUS
+from mixup.stages.pool import pool_by_age
 from mixup.stages.run import (
     Manifest,
     RunContext,
@@ -43,28 +45,29 @@ def rate_state(context: RunContext, rater: Rater) -> StageState:
         "rate",
         "ratings",
         inputs=["occurrences"],
-        decides=rater_revision(rater),
+        decides=[rater_revision(rater), context.pool_key],
     )
 
 
 def rate(context: RunContext, rater: Rater) -> StageCounts:
-    """Read the ratings of the records from the rows they came in.
+    """Read the ratings of the pool's records from the rows they came in.
 
-    A record stays ``unrated``, with null in place of a rating, when no row of it has one; a row
-    that brings a rating on a later night replaces that outcome.
+    A record stays ``unrated``, with null in place of a rating, when no row of it has one; of
+    several, the row that came last decides. An outcome that is another today, because a row came or
+    a file left the pool, is replaced.
     """
     import ray
 
     watch = Stopwatch()
     workspace = context.workspace
     state = rate_state(context, rater)
-    tables = {name: snapshot(workspace, name) for name in ("occurrences", "ratings")}
+    tables = {name: snapshot(workspace, name) for name in ("files", "occurrences", "ratings")}
     buckets = changed_buckets(workspace, tables["occurrences"], state.consumed("occurrences"))
     task = ray.remote(num_cpus=TASK_CPUS)(_rate_bucket)
     totals = commit_stream(
         run_tasks(
             task,
-            [(workspace, tables, bucket, rater) for bucket in buckets],
+            [(workspace, tables, bucket, context.pool, rater) for bucket in buckets],
             in_flight=_IN_FLIGHT,
         ),
         context.committer("ratings"),
@@ -87,28 +90,28 @@ def _rate_bucket(
     workspace: Workspace,
     tables: Mapping[str, Snapshot],
     bucket: int,
+    pool: Sequence[str],
     rater: Rater,
 ) -> Manifest:
     """The new rating outcomes of one bucket; runs in a worker."""
     revision = rater_revision(rater)
-    rows = read_files(workspace, "occurrences", tables["occurrences"].in_bucket(bucket))
-    rows = rows.sort_by([("file", "ascending"), ("offset", "ascending")])
+    rows = pool_by_age(workspace, tables, bucket, pool)
     found: dict[str, tuple[float | None, str | None]] = {}
     for uid, extra in zip(rows["uid"].to_pylist(), rows["extra"].to_pylist(), strict=True):
         overall, reason = observed_rating(extra, rater)
-        if uid not in found or (found[uid][0] is None and overall is not None):
+        if uid not in found or overall is not None or found[uid][0] is None:
             found[uid] = (overall, reason)
     paths = tables["ratings"].in_bucket(bucket)
     held = read_files(workspace, "ratings", paths)
     known = {
-        row["uid"]: row["overall"]
-        for row in held.select(["uid", "rater", "overall"]).to_pylist()
+        row["uid"]: (row["overall"], row["reason"])
+        for row in held.select(["uid", "rater", "overall", "reason"]).to_pylist()
         if row["rater"] == revision
     }
     new = {
         uid: outcome
         for uid, outcome in found.items()
-        if uid not in known or (known[uid] is None and outcome[0] is not None)
+        if uid not in known or not _same(known[uid], outcome)
     }
     if not new:
         return Manifest()
@@ -126,6 +129,13 @@ def _rate_bucket(
     for _, reason in new.values():
         counts[reason or "rated"] += 1
     return Manifest([write_file(workspace, "ratings", written, bucket)], removed, counts)
+
+
+def _same(held: tuple[float | None, str | None], found: tuple[float | None, str | None]) -> bool:
+    """Whether two outcomes are one; the table holds ratings in single precision."""
+    if held[0] is None or found[0] is None:
+        return held == found
+    return bool(np.float32(held[0]) == np.float32(found[0]))
 
 
 def _rating_rows(

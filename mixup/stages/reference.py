@@ -125,10 +125,18 @@ def current_reference(
     return load_reference(workspace, pointer["revision"])
 
 
-def reference_revision(workspace: Workspace) -> str | None:
-    """The revision of the current library, or None where none has been fitted."""
+def reference_revision(workspace: Workspace, decides: object) -> str | None:
+    """The revision of the current library, or None where none was fitted for what decides it."""
     pointer = workspace.read_json(_POINTER)
-    return None if pointer is None else pointer["revision"]
+    if pointer is None or pointer["decides"] != content_key(decides):
+        return None
+    return pointer["revision"]
+
+
+def forget_reference(workspace: Workspace) -> None:
+    """Leave the workspace without a current library: too little is rated to judge by."""
+    if workspace.read_json(_POINTER) is not None:
+        workspace.write_json(_POINTER, {"revision": None, "decides": None, "rated": 0})
 
 
 def load_reference(workspace: Workspace, revision: str) -> Reference:

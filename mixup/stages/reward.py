@@ -37,7 +37,7 @@ def reward_state(context: RunContext, judge: Judge) -> StageState:
         context.workspace,
         "reward",
         "rewards",
-        inputs=["samples"],
+        inputs=["samples", "clusters"],
         decides=[dict(judge.revisions)],
     )
 

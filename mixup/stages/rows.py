@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixup.stages.sources import Chunk, open_file
-from mixup.stages.streams import BROKEN, Salvage, decompressed
+from mixup.stages.streams import BROKEN, Salvage, decompressed, failure
 
 WHOLE_FILE = -1
 """The offset of a quarantine row that stands for what could not be read of a file."""
@@ -53,7 +53,7 @@ def read_rows(chunk: Chunk, *, max_row_bytes: int) -> Iterator[RawRow]:
             yield row
     except BROKEN as error:
         detail = f"after offset {place}: {' '.join(str(error).split())[:300]}"
-        yield RawRow(_break_offset(chunk), reason="unreadable_file", detail=detail)
+        yield RawRow(_break_offset(chunk), reason=failure(error), detail=detail)
 
 
 def _break_offset(chunk: Chunk) -> int:

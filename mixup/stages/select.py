@@ -106,6 +106,11 @@ def select(
             f"distilled and {len(originals)} original candidates; lower select.size or set "
             "select.shortfall to shrink or fill"
         )
+    if not sizes.distilled + sizes.originals:
+        raise MixupError(
+            "no row is good enough for a release: no original reaches curate.keep_at and no sample "
+            "is accepted; the current release, if any, stays"
+        )
     originals, distilled = originals[: sizes.originals], distilled[: sizes.distilled]
     fates = _fates(survey, originals, distilled, quarantined)
     check_fates(fates, survey.counts["occurrences"] + quarantined)

@@ -42,7 +42,9 @@ class SourceFile:
         compression: ``gz``, ``zst`` or empty.
         size: Bytes; -1 if the server does not say.
         modified: Last change, as the file system gives it; empty if it does not.
-        fingerprint: Key of path, size and modification: another state is another file.
+        rules: Key of the settings that decide how its rows are stored (licence, longest row).
+        fingerprint: Key of all of this but the format: another state, or the same read by other
+            rules, is another file.
     """
 
     path: str
@@ -50,11 +52,12 @@ class SourceFile:
     compression: str
     size: int
     modified: str
+    rules: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """The key of this state of the file."""
-        return content_key(self.path, self.size, self.modified)
+        """The key of this state of the file, read by these rules."""
+        return content_key(self.path, self.size, self.modified, self.rules)
 
     @property
     def name(self) -> str:

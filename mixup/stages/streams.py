@@ -13,6 +13,22 @@ import zstandard
 BROKEN = (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError, pa.ArrowException)
 """What reading a file raises when the file, or the way to it, is at fault."""
 
+UNREADABLE = "unreadable_file"
+UNREACHABLE = "unreachable_file"
+
+
+def failure(error: BaseException) -> str:
+    """Whether the file is damaged, for good, or the way to it failed, which may pass.
+
+    Arrow raises a bare ``OSError`` for damaged Parquet; what the operating system or a server
+    refused carries an error number or names the service.
+    """
+    refused = isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)
+    named = getattr(error, "errno", None) is not None or "AWS Error" in str(error)
+    passing = isinstance(error, ConnectionError | TimeoutError)
+    return UNREACHABLE if refused and (named or passing) else UNREADABLE
+
+
 _BUFFER_BYTES = 1_000_000
 _COMPRESSED_BYTES = 16_384
 

@@ -63,6 +63,7 @@ class Release:
     stages: Sequence[StageCounts]
     skipped: Sequence[str]
     quarantine: Mapping[str, int]
+    unreached: Sequence[str]
     seconds: float
 
 
@@ -195,6 +196,11 @@ def _stage_row(counts: StageCounts) -> StageRow:
 def _notes(release: Release) -> list[str]:
     counts = release.selection.survey.counts
     notes = []
+    if release.unreached:
+        notes.append(
+            f"{len(release.unreached):,} files could not be reached and are left out; the next run "
+            "tries them again."
+        )
     if counts["cluster_not_distilled"]:
         notes.append(f"{counts['cluster_not_distilled']:,} clusters were not distilled.")
     if counts["unconstrained:total"] and not counts["unconstrained:ok"]:

@@ -127,14 +127,12 @@ class SurveySettings:
         rater: The rater's revision.
         licences: Allowed licences, or None for all.
         limit: Candidates wanted of each part.
-        scope: Clusters that may be distilled, or None for all.
     """
 
     judge: Judge
     rater: str
     licences: tuple[str, ...] | None
     limit: int
-    scope: frozenset[str] | None = None
 
 
 def survey_bucket(
@@ -156,6 +154,7 @@ def survey_bucket(
     for judgment in judgments:
         _survey_cluster(survey, judgment)
     survey.distilled = _distilled_candidates(judgments, settings.limit)
+    survey.merge(Survey(settings.limit))  # lets go of what is known of other clusters
     return survey
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mixup import lock
 from mixup.errors import TableError
-from mixup.lock import LEASE_SECONDS, Lease, acquire, holder_of
+from mixup.lock import LEASE_SECONDS, Lease, acquire, ensure_held, holder_of
 from mixup.workspace import Workspace, ensure_workspace
 
 
@@ -248,3 +248,13 @@ def test_only_the_present_holders_file_is_kept(workspace):
     last = max(name for name in log if name.endswith(".json"))
     with open(workspace.path(f"lock/_delta_log/{last}")) as lines:
         assert any("add" in json.loads(line) for line in lines)
+
+
+def test_a_run_that_was_taken_over_may_not_publish(workspace):
+    lease = acquire(workspace, "first")
+    ensure_held(workspace, lease.token)
+    lease.release()
+    with pytest.raises(TableError, match="passed to nobody"):
+        ensure_held(workspace, lease.token)
+    with acquire(workspace, "second"), pytest.raises(TableError, match="passed to second"):
+        ensure_held(workspace, lease.token)

@@ -108,7 +108,7 @@ def clumps(rows, seed):
     return vectors, rng
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(1, 80),
     st.integers(0, 999),

@@ -25,6 +25,11 @@ from mixup.stages.curate import _curate_cell
 from mixup.stages.reference import reference_revision
 from mixup.tables import snapshot
 
+
+def library_of(workspace):
+    return reference_revision(workspace, settings().scoring())
+
+
 LOW_A = [Row(f"a{n}", topic=0, variant=n, overall=2) for n in range(3)]
 LOW_B = [Row(f"b{n}", topic=1, variant=n, overall=3) for n in range(2)]
 HIGH = [Row(f"h{n}", topic=2, variant=n, overall=9) for n in range(3)]
@@ -117,7 +122,7 @@ def test_tiers_clusters_and_singletons(pooled):
     (three,) = [row for row in rows_of(pooled, "clusters") if len(row["members"]) == 3]
     assert three["cohesion"] == pytest.approx(0.8, abs=0.01)
     assert three["inputs"][0].startswith("Q: question a")
-    assert reference_revision(pooled) is not None
+    assert library_of(pooled) is not None
 
 
 def test_unrated_rows_are_judged_by_their_neighbors(workspace):
@@ -150,7 +155,7 @@ def test_a_pool_without_ratings_is_unrated(workspace):
     assert counts["unrated"] == counts["rows"] == 8
     assert counts["clusters"] == 0
     assert {row["reason"] for row in rows_of(workspace, "curation")} == {"too_few_ratings"}
-    assert reference_revision(workspace) is None
+    assert library_of(workspace) is None
 
 
 def test_near_duplicates_name_the_oldest(workspace):
@@ -314,13 +319,13 @@ def test_a_tier_holds_until_quality_passes_the_margin(workspace):
 
 def test_one_new_row_does_not_refit_the_library(pooled):
     curate(pooled)
-    first = reference_revision(pooled)
+    first = library_of(pooled)
     add(pooled, [Row("one more", topic=2, variant=9, overall=9, file="file-2")])
     curate(pooled, ("file-1", "file-2"))
-    assert reference_revision(pooled) == first
+    assert library_of(pooled) == first
     add(pooled, [Row(f"m{n}", 2, 10 + n, 9, file="file-3") for n in range(5)])
     curate(pooled, ("file-1", "file-2", "file-3"))
-    assert reference_revision(pooled) != first
+    assert library_of(pooled) != first
 
 
 def test_buckets_do_not_matter(tmp_path):

@@ -233,7 +233,7 @@ def test_a_file_is_unread_until_it_stands_in_the_table(tmp_path):
 def test_waves_hold_some_bytes_and_every_file_once():
     sizes = [10, 9_000_000_000, 9_000_000_000, 20_000_000_000, 1, -1]
     files = [SourceFile(f"/{n}", "jsonl", "", size, "") for n, size in enumerate(sizes)]
-    waves = list(_waves(files))
+    waves = list(_waves(files, 16_000_000_000))
     assert [file for wave in waves for file in wave] == files
     assert [len(wave) for wave in waves] == [2, 1, 1, 2]
-    assert list(_waves([])) == []
+    assert list(_waves([], 1)) == []

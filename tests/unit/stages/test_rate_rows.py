@@ -1,4 +1,6 @@
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -16,8 +18,9 @@ from mixup.stages.rate import (
     rater_revision,
 )
 from mixup.stages.run import Manifest
-from mixup.tables import Committer, snapshot, write_by_bucket
+from mixup.tables import Committer, snapshot, write_by_bucket, write_file
 
+FILES = ["f", "g"]
 LABELS = {"bad": 0, "fair": 2, "good": 5, "true": 4, "false": 1, "3": 3}
 
 
@@ -92,16 +95,20 @@ RATER: ColumnRater | ReferenceRater = ReferenceRater()
 @pytest.fixture
 def workspace(tmp_path):
     made = make_workspace(tmp_path / "w")
-    Committer(made, token=1, run="r", tables=["occurrences", "ratings"])
+    Committer(made, token=1, run="r", tables=["files", "occurrences", "ratings"])
+    columns = {"fingerprint": FILES, "path": FILES, "size": [1, 1], "modified": ["", ""]}
+    now = pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", tz="UTC"))
+    read = pa.table({**columns, "ingested_at": now, "rows": [1, 1], "quarantined": [0, 0]})
+    commit(made, Manifest([write_file(made, "files", read, None)]))
     return made
 
 
-def occur(workspace, *found: tuple[str, object]) -> None:
+def occur(workspace, *found: tuple[str, object], file: str = "f") -> None:
     """Add occurrences of rows by name, each with the value of its rating field."""
     before = len(rows_of(workspace, "occurrences"))
     rows = [
         {
-            "file": "f",
+            "file": file,
             "offset": before + place,
             "uid": Row(name, 0, 0).uid,
             "source": "s",
@@ -114,9 +121,11 @@ def occur(workspace, *found: tuple[str, object]) -> None:
     commit(workspace, Manifest(write_by_bucket(workspace, "occurrences", table)))
 
 
-def rate(workspace, rater: ColumnRater | ReferenceRater = RATER) -> dict[str, int]:
-    tables = {name: snapshot(workspace, name) for name in ("occurrences", "ratings")}
-    manifest = _rate_bucket(workspace, tables, 0, rater)
+def rate(
+    workspace, rater: ColumnRater | ReferenceRater = RATER, pool: Sequence[str] = ("f",)
+) -> dict[str, int]:
+    tables = {name: snapshot(workspace, name) for name in ("files", "occurrences", "ratings")}
+    manifest = _rate_bucket(workspace, tables, 0, pool, rater)
     commit(workspace, manifest)
     return {name: count for name, count in manifest.counts.items() if count}
 
@@ -142,17 +151,34 @@ def test_every_record_gets_one_outcome(workspace):
     assert sources == {"column", None}
 
 
-def test_the_first_rating_of_a_record_counts(workspace):
-    occur(workspace, ("a", None), ("a", 3), ("a", 9), ("b", 50), ("b", 6))
+def test_the_last_rating_of_a_record_counts(workspace):
+    occur(workspace, ("a", 3), ("a", 9), ("a", None), ("b", 50), ("b", 6), ("b", 70))
     rate(workspace)
-    assert ratings(workspace) == {"a": (3.0, 0, None), "b": (6.0, 2, None)}
+    assert ratings(workspace) == {"a": (9.0, 5, None), "b": (6.0, 2, None)}
+
+
+def test_a_corrected_rating_replaces_the_first(workspace):
+    occur(workspace, ("a", 3), ("b", 5))
+    rate(workspace)
+    occur(workspace, ("a", 9), file="g")
+    assert rate(workspace, pool=("f", "g")) == {"rows": 1, "rated": 1}
+    assert ratings(workspace) == {"a": (9.0, 5, None), "b": (5.0, 1, None)}
+
+
+def test_a_file_that_leaves_the_pool_takes_its_ratings_along(workspace):
+    occur(workspace, ("a", None), ("b", 5))
+    occur(workspace, ("a", 9), file="g")
+    rate(workspace, pool=("f", "g"))
+    assert ratings(workspace)["a"] == (9.0, 5, None)
+    assert rate(workspace) == {"rows": 1, UNRATED: 1}
+    assert ratings(workspace)["a"] == (None, None, UNRATED)
 
 
 def test_a_second_night_writes_nothing_for_what_is_covered(workspace):
     occur(workspace, ("a", 8), ("b", None))
     rate(workspace)
     before = snapshot(workspace, "ratings").paths
-    occur(workspace, ("a", 2), ("b", None))
+    occur(workspace, ("a", 8), ("b", None))
     assert rate(workspace) == {}
     assert snapshot(workspace, "ratings").paths == before
     assert ratings(workspace)["a"] == (8.0, 4, None)

@@ -286,7 +286,7 @@ def test_a_file_that_is_gone_when_it_is_read_is_unreadable(tmp_path):
     (file,) = find_files([str(tmp_path / "a.jsonl")])
     (tmp_path / "a.jsonl").unlink()
     (row,) = read_rows(Chunk(file), max_row_bytes=LARGE)
-    assert row.reason == "unreadable_file"
+    assert row.reason == "unreachable_file"
 
 
 def test_each_part_of_a_file_that_breaks_says_so_at_a_place_of_its_own(tmp_path):
