@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 from fsspec.implementations.arrow import ArrowFSWrapper
@@ -27,6 +29,7 @@ _FORMATS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+_SECRET = re.compile("sig|token|secret|password|credential|key", re.IGNORECASE)
 _COMPRESSIONS = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
 # What `datasets` writes beside the data of a saved dataset; its `cache-*.arrow` repeat the rows.
 _NOT_DATA = {"dataset_info.json", "state.json", "dataset_dict.json", "dataset_infos.json"}
@@ -104,6 +107,7 @@ def _expand(pattern: str) -> Iterator[SourceFile]:
         raise ConfigError("ingest.paths: a path is empty; expected a file, folder, glob or URL")
     if pattern == BUNDLED_SAMPLE:
         pattern = str(package_files("mixup") / "sample" / "pool")
+    _refuse_credentials(pattern)
     filesystem, path = _filesystem(pattern)
     protocol = pattern.partition("://")[0] + "://" if "://" in pattern else ""
     is_web = protocol in ("http://", "https://")
@@ -119,6 +123,24 @@ def _expand(pattern: str) -> Iterator[SourceFile]:
     if _type_of(path) is None:
         raise ConfigError(f"ingest.paths: {pattern!r} is of no known type; {_known_types()}")
     yield _describe(filesystem, path, protocol)
+
+
+def _refuse_credentials(pattern: str) -> None:
+    """Refuse a URL with a password or a signature: paths are stored, released and logged.
+
+    Raises:
+        ConfigError: Without the URL in its message.
+    """
+    if "://" not in pattern:
+        return
+    url = urlsplit(pattern)
+    secret = next((name for name, _ in parse_qsl(url.query) if _SECRET.search(name)), None)
+    if url.password or secret:
+        where = f"its parameter {secret!r}" if secret else "its user part"
+        raise ConfigError(
+            f"ingest.paths: a URL of {url.hostname} carries a credential in {where}; paths are "
+            "stored and released, so give credentials through the environment"
+        )
 
 
 def _known_files(filesystem: Any, names: Sequence[str], protocol: str) -> Iterator[SourceFile]:

@@ -588,3 +588,18 @@ def test_a_url_without_data_is_refused(tmp_path, web, name):
     (tmp_path / "a.csv").write_bytes(b"")
     with pytest.raises(ConfigError, match="ingest.paths"):
         find_files([f"{web}/{name}"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@example.org/pool.jsonl",
+        "https://example.org/pool.jsonl?X-Amz-Signature=hunter2",
+        "https://example.org/pool.jsonl?a=1&access_token=hunter2",
+        "s3://key:hunter2@bucket/pool.jsonl",
+    ],
+)
+def test_a_url_with_a_credential_is_refused_unseen(url):
+    with pytest.raises(ConfigError, match="through the environment") as refused:
+        find_files([url])
+    assert "hunter2" not in str(refused.value)
