@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("mixup", max_examples=40, deadline=None)
+settings.register_profile("mixup", max_examples=20, deadline=None)
 settings.load_profile("mixup")
