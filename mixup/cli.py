@@ -2,7 +2,8 @@
 
 This is the only place that prints. What is heavy is imported by the command that needs it.
 
-Exit codes: 0 done, 1 the run failed, 2 the config or the input is wrong, 130 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 the config or the input is wrong, 130 interrupted, 143
+terminated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixup import __version__, errors
-from mixup.errors import ConfigError, MixupError
+from mixup.errors import ConfigError, MixupError, StalledError
+from mixup.interrupts import Terminated, raise_on_sigterm
 
 if TYPE_CHECKING:
     from mixup.workspace import Workspace
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 FAILED = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,12 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     _take_overrides(parser, options, rest)
+    raise_on_sigterm()
     try:
         options.run(options)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        _complain("interrupted; what was committed stays, and the same command goes on from there")
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        ended = "terminated" if isinstance(error, Terminated) else "interrupted"
+        _complain(f"{ended}; what was done is committed, and the same command goes on from there")
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -57,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "verbose", False):
             traceback.print_exception(error)
         _complain(str(found))
+        if isinstance(found, StalledError) and found.details:
+            print("the last lines of those at work:", found.details, sep="\n", file=sys.stderr)
         return WRONG_INPUT if isinstance(found, ConfigError) else FAILED
     return 0
 
@@ -136,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Distills a pool of mixed-quality instruction data into a small dataset that "
         "trains better.",
         epilog="`mixup COMMAND --help` says more. Exit codes: 0 done, 1 the run failed, 2 the "
-        "config or the input is wrong, 130 interrupted.",
+        "config or the input is wrong, 130 interrupted, 143 terminated.",
     )
     parser.add_argument("--version", action="version", version=f"mixup {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)

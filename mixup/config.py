@@ -310,6 +310,9 @@ class RefreshConfig(Section):
     """Decides sampling and the order of the release."""
     commit_interval_s: Annotated[float, Field(gt=0)] = 5.0
     """Least seconds between two commits; a crash loses at most what came after the last one."""
+    stall_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
+    """A stage in which no row finishes for this many seconds fails, with its actors' last log
+    lines. Give it the time that an engine needs to start and to work off one batch."""
     max_dropped_share: Share = 0.2
     """The run fails when a larger share of a stage's rows is dropped as defective."""
     ingest: IngestConfig

@@ -39,5 +39,21 @@ class ModelError(MixupError):
     """A model that cannot be found, loaded or run."""
 
 
+class EngineDied(ModelError):
+    """A language model's engine failed in a way after which it cannot be used; replace it."""
+
+
+class StalledError(MixupError):
+    """No row of a stage finished for the time that the config allows.
+
+    Attributes:
+        details: The last log lines of those who should have been at work.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
 class ResourceError(MixupError):
     """The cluster lacks what the run asks for."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mixup.config import RayConfig
 from mixup.errors import ConfigError, ResourceError
+from mixup.interrupts import same_signals
 from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def cluster(config: RayConfig) -> Iterator[None]:
     """A Ray cluster for the block: the one that is there, or one started here and stopped after."""
     # Ray starts workers at nice 15, and they starve beside any other process.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A thread of a run that was given up must not start a cluster of its own after this one's end.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # The C++ core writes warnings about Ray Data's own actors to the terminal at level error.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -51,7 +54,7 @@ def cluster(config: RayConfig) -> Iterator[None]:
     if not joined:
         _start(config)
     try:
-        _quiet()
+        _set_up_data()
         yield
     finally:
         if _can_scale():  # else the autoscaler keeps what a stage asked for
@@ -65,7 +68,7 @@ def _start(config: RayConfig) -> None:
 
     address = config.address or os.environ.get("RAY_ADDRESS")
     environment = {"env_vars": _passed_on()}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), same_signals():
         warnings.simplefilter("ignore")
         if address:
             ray.init(address=address, log_to_driver=False, runtime_env=environment)
@@ -81,6 +84,7 @@ def _start(config: RayConfig) -> None:
         )
 
 
+_INIT_DEATHS = 2
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "MIXUP_CACHE", "MIXUP_ROOT", "TOKENIZERS_PARALLELISM")
 
 
@@ -95,14 +99,16 @@ def _passed_on() -> dict[str, str]:
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ.keys() - given}
 
 
-def _quiet() -> None:
-    """Ray Data's own bars and chatter off: mixup shows progress by stage."""
+def _set_up_data() -> None:
+    """Ray Data's own bars and chatter off, since mixup shows progress by stage; its actors last."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
+    # An actor that is killed while it loads its model is replaced too.
+    context.max_consecutive_actor_init_deaths = _INIT_DEATHS
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
 
 

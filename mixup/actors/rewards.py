@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.resources import Demand
 from mixup.config import EmbedConfig, RefreshConfig, RewardConfig, RewardMode, Similarity
 from mixup.errors import ShapeError
@@ -27,6 +28,9 @@ from mixup.rewards.coverage import coverage_score, sentences
 from mixup.rewards.format import format_score
 from mixup.rewards.quality import quality_score
 from mixup.rewards.rubric import COMPONENTS
+
+_REPLACED: Mapping[str, int] = {"max_restarts": -1, "max_task_retries": -1}
+"""An actor that dies is started again and gets its calls again; its guard knows when to stop."""
 
 Span = tuple[str, float, float]
 """What was worked on, and from when to when, in seconds since the epoch."""
@@ -127,103 +131,151 @@ class Votes:
     transition: Transition
 
 
+@dataclass(frozen=True)
+class Texts:
+    """The vectors of a batch's texts.
+
+    Attributes:
+        rows: The row of each text in ``vectors_ND``.
+        vectors_ND: Unit vectors; NaN where a text has none.
+        crashed: The texts that the encoder died of.
+    """
+
+    rows: Mapping[str, int]
+    vectors_ND: np.ndarray
+    crashed: frozenset[str]
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """The vectors of some texts, (texts, D)."""
+        return self.vectors_ND[[self.rows[text] for text in texts]]
+
+    def missing(self, texts: Sequence[str]) -> Score | None:
+        """Why a score of these texts cannot be computed; None where all have a vector."""
+        if any(text in self.crashed for text in texts):
+            return Score(None, CRASHED)
+        finite = not texts or bool(np.isfinite(self.vectors(texts)).all())
+        return None if finite else Score(None, "no_vector")
+
+
 class _EncoderActor:
     def __init__(self, embed: EmbedConfig, *, cpus: float, on_gpu: bool) -> None:
+        self._guard = Guard.of_actor("a reward encoder")
         self._encoder = SentenceEncoder(
             embed.model, encode_rows=embed.encode_rows, on_gpu=on_gpu, cpus=cpus
         )
 
-    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, Span]:
+    def encode(self, texts: Sequence[str]) -> tuple[Texts, Span]:
         start = time.time()
-        vectors_ND = self._encoder.encode(texts).vectors_ND
-        return vectors_ND, ("encode", start, time.time())
+        found = self._guard.run(
+            [content_key(text) for text in texts],
+            lambda places: self._encoder.encode([texts[at] for at in places]).rows(),
+        )
+        width = next((len(row.vector_D) for row in found if row is not None), 0)
+        blank = np.full(width, np.nan, dtype=np.float32)
+        vectors = [blank if row is None else row.vector_D for row in found]
+        crashed = frozenset(text for text, row in zip(texts, found, strict=True) if row is None)
+        rows = {text: row for row, text in enumerate(texts)}
+        vectors_ND = np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
+        return Texts(rows, vectors_ND, crashed), ("encode", start, time.time())
 
 
 class _ComponentActor:
     """Scores batches by one component. Import-light: it holds no model."""
 
     def __init__(self, component: str, settings: RewardSettings, votes: Votes | None) -> None:
+        self._guard = Guard.of_actor(f"a {component} reward")
         self._component, self._settings, self._votes = component, settings, votes
 
     def score(
-        self, requests: Sequence[ScoreRequest], rows: Mapping[str, int], encoded: Any = None
+        self, requests: Sequence[ScoreRequest], encoded: tuple[Texts, Span] | None = None
     ) -> tuple[list[Score], Span]:
         start = time.time()
-        vectors_ND = None if encoded is None else encoded[0]
-        scores = [
-            component_score(self._component, request, rows, vectors_ND, self._settings, self._votes)
-            for request in requests
-        ]
+        texts = None if encoded is None else encoded[0]
+        found = self._guard.run(
+            [request.key for request in requests],
+            lambda places: component_scores(
+                self._component,
+                [requests[place] for place in places],
+                texts,
+                self._settings,
+                self._votes,
+            ),
+        )
+        scores = [Score(None, CRASHED) if score is None else score for score in found]
         return scores, (self._component, start, time.time())
 
 
-def component_score(
+def component_scores(
     component: str,
-    request: ScoreRequest,
-    rows: Mapping[str, int],
-    vectors_ND: np.ndarray | None,
+    requests: Sequence[ScoreRequest],
+    texts: Texts | None,
     settings: RewardSettings,
     votes: Votes | None,
-) -> Score:
-    """One component's outcome for one sample.
+) -> list[Score]:
+    """One component's outcomes for some samples, in their order.
 
     Args:
         component: One of ``COMPONENTS``.
-        request: The sample.
-        rows: The row of each text in ``vectors_ND``.
-        vectors_ND: Unit vectors of all texts of the batch; NaN where a text has none.
+        requests: The samples.
+        texts: The vectors of all their texts; format needs none.
         settings: What decides the values.
         votes: The reference library; without one, quality has no value.
+
+    Raises:
+        ShapeError: If a component that needs vectors was given none.
     """
     if component == "format":
-        return Score(format_score(request.text, request.task, mode=settings.mode))
-    if not request.answer.strip():
-        return Score(None, "empty_answer")
-    if vectors_ND is None:
+        mode = settings.mode
+        return [Score(format_score(one.text, one.task, mode=mode)) for one in requests]
+    if texts is None:
         raise ShapeError(f"component {component} needs vectors, and was given none")
-    if component == "quality" and votes is None:
-        return Score(None, "no_reference_library")
-    if component == "quality" and votes is not None and len(votes.transition.classes) < 2:
-        return Score(None, "one_rating_class")  # it cannot tell good from bad
-    near = settings.similarity
-
-    def vectors(texts: Sequence[str]) -> np.ndarray:
-        return vectors_ND[[rows[text] for text in texts]]
-
-    try:
-        if component == "alignment":
-            return Score(
-                alignment_score(
-                    vectors([request.answer])[0],
-                    vectors(request.targets),
-                    mode=settings.mode,
-                    low=near.alignment_low,
-                    high=near.alignment_high,
-                )
-            )
-        if component == "coverage":
-            said = [*sentences(request.answer), request.answer]
-            return Score(
-                coverage_score(
-                    vectors(request.inputs),
-                    vectors(said),
-                    low=near.alignment_low,
-                    high=near.alignment_high,
-                )
-            )
-        return Score(_quality(vectors([request.pair]), settings, votes))
-    except ShapeError:
-        return Score(None, "no_vector")
+    able = [one for one in requests if one.answer.strip()]
+    if component == "quality":
+        scores = _quality_scores(able, texts, settings, votes)
+    else:
+        one_score = _alignment if component == "alignment" else _coverage
+        scores = [one_score(one, texts, settings.similarity, settings.mode) for one in able]
+    found = {one.key: score for one, score in zip(able, scores, strict=True)}
+    return [found.get(one.key, Score(None, "empty_answer")) for one in requests]
 
 
-def _quality(pair_1D: np.ndarray, settings: RewardSettings, votes: Votes | None) -> float:
+def _alignment(one: ScoreRequest, texts: Texts, near: Similarity, mode: RewardMode) -> Score:
+    if (missing := texts.missing([one.answer, *one.targets])) is not None:
+        return missing
+    answer, targets = texts.vectors([one.answer])[0], texts.vectors(one.targets)
+    low, high = near.alignment_low, near.alignment_high
+    return Score(alignment_score(answer, targets, mode=mode, low=low, high=high))
+
+
+def _coverage(one: ScoreRequest, texts: Texts, near: Similarity, mode: RewardMode) -> Score:
+    said = [*sentences(one.answer), one.answer]
+    if (missing := texts.missing([*one.inputs, *said])) is not None:
+        return missing
+    inputs, low, high = texts.vectors(one.inputs), near.alignment_low, near.alignment_high
+    return Score(coverage_score(inputs, texts.vectors(said), low=low, high=high))
+
+
+def _quality_scores(
+    requests: Sequence[ScoreRequest], texts: Texts, settings: RewardSettings, votes: Votes | None
+) -> list[Score]:
+    """The quality of all pairs, by one search in the library."""
     if votes is None:
-        raise ShapeError("quality needs a reference library")
+        return [Score(None, "no_reference_library")] * len(requests)
     classes = votes.transition.classes
-    found = top_k(pair_1D, votes.vectors_LD, settings.neighbors)
-    counted = neighbor_votes(nearest_classes(votes.ratings_L, classes), found.indices_MK, classes)
+    if len(classes) < 2:
+        return [Score(None, "one_rating_class")] * len(requests)  # it cannot tell good from bad
+    found = [texts.missing([one.pair]) for one in requests]
+    able = [one for one, missing in zip(requests, found, strict=True) if missing is None]
+    if not able:
+        return [missing for missing in found if missing is not None]
+    near = top_k(texts.vectors([one.pair for one in able]), votes.vectors_LD, settings.neighbors)
+    counted = neighbor_votes(nearest_classes(votes.ratings_L, classes), near.indices_MK, classes)
     q_MC = posterior(counted, votes.transition, effective_votes=settings.effective_votes)
-    return quality_score(q_MC[0], classes, mode=settings.mode, threshold=settings.threshold)
+    mode, threshold = settings.mode, settings.threshold
+    scores = iter(
+        [Score(quality_score(q_C, classes, mode=mode, threshold=threshold)) for q_C in q_MC]
+    )
+    return [missing if missing is not None else next(scores) for missing in found]
 
 
 class RewardPools:
@@ -244,9 +296,9 @@ class RewardPools:
         import ray
 
         encoder = ray.remote(_EncoderActor).options(
-            num_cpus=config.encoder_cpus, num_gpus=config.encoder_gpus, max_restarts=3
+            num_cpus=config.encoder_cpus, num_gpus=config.encoder_gpus, **_REPLACED
         )
-        component = ray.remote(_ComponentActor).options(num_cpus=config.actor_cpus, max_restarts=3)
+        component = ray.remote(_ComponentActor).options(num_cpus=config.actor_cpus, **_REPLACED)
         held = ray.put(votes)
         on_gpu = config.encoder_gpus > 0
         return cls(
@@ -280,11 +332,10 @@ class RewardPools:
             return {name: [] for name in COMPONENTS}, []
         turn = int(requests[0].key[:8], 16)  # keys are hashes: they spread over the actors
         texts = list(dict.fromkeys(text for request in requests for text in _texts(request)))
-        rows = {text: row for row, text in enumerate(texts)}
         encoded = self._encoders[turn % len(self._encoders)].encode.remote(texts)
         running = {}
         for name, actors in self._components.items():
-            arguments = (requests, {}) if name == "format" else (requests, rows, encoded)
+            arguments = (requests,) if name == "format" else (requests, encoded)
             running[name] = actors[turn % len(actors)].score.remote(*arguments)
         results = dict(zip(running, ray.get(list(running.values())), strict=True))
         spans = [span for _, span in results.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +25,13 @@ _KNOWN: dict[str, Similarity] = {
 }
 
 
+class EncodedRow(NamedTuple):
+    """One text's vector, float32 (D,), NaN without a direction, and whether it was cut."""
+
+    vector_D: np.ndarray
+    truncated: bool
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Vectors of texts.
@@ -36,6 +43,11 @@ class Encoded:
 
     vectors_ND: np.ndarray
     truncated_N: np.ndarray
+
+    def rows(self) -> list[EncodedRow]:
+        """The same, text by text; the vectors are views."""
+        pairs = zip(self.vectors_ND, self.truncated_N.tolist(), strict=True)
+        return [EncodedRow(*pair) for pair in pairs]
 
 
 class Encoder(Protocol):

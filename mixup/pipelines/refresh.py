@@ -159,7 +159,14 @@ def refresh(config: RefreshConfig) -> Outcome:
         return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     with acquire(workspace, run) as lease:
-        context = RunContext(workspace, run, lease.token, _pool(plan), config.commit_interval_s)
+        context = RunContext(
+            workspace,
+            run,
+            lease.token,
+            _pool(plan),
+            config.commit_interval_s,
+            config.stall_timeout_s,
+        )
         workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
         logger.info("run %s in %s", run, workspace.uri)
         with cluster(config.ray):

@@ -29,6 +29,7 @@ class ActorPool:
         batch_rows: Rows of a batch.
         cpus: CPUs of each.
         gpus: GPUs of each.
+        calls: Batches that an actor works on at the same time, in as many threads.
     """
 
     actor: type
@@ -37,6 +38,7 @@ class ActorPool:
     batch_rows: int
     cpus: float
     gpus: float = 0.0
+    calls: int = 1
 
 
 def cover_buckets(
@@ -67,7 +69,11 @@ def cover_buckets(
         dataset = dataset.map_batches(
             work.actor,
             fn_constructor_args=work.arguments,
-            compute=ray.data.ActorPoolStrategy(size=work.size),
+            compute=ray.data.ActorPoolStrategy(
+                size=work.size,
+                max_concurrent_calls_per_actor=work.calls,
+                enable_true_multi_threading=work.calls > 1,
+            ),
             batch_size=work.batch_rows,
             batch_format="pyarrow",
             num_cpus=work.cpus,

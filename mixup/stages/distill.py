@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.resources import Demand, check_demand
 from mixup.actors.rewards import RewardPools
 from mixup.config import DistillConfig, RewardConfig
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.models.folders import model_folder
-from mixup.models.generator import GenerationRequest, VllmGenerator
+from mixup.models.generator import Generation, GenerationRequest, VllmGenerator
 from mixup.records import TABLES, content_key
 from mixup.stages.cover import TASK_CPUS, ActorPool, cover_buckets
 from mixup.stages.reward import reward_state, score_samples
@@ -38,6 +39,8 @@ from mixup.text.prompts import answer_pattern, build_messages, prompt_revision
 from mixup.workspace import Workspace
 
 PROMPT_TOO_LONG = "prompt_too_long"
+_CALLS = 2
+"""Batches in an engine at the same time: while the tail of one ends, the next fills the engine."""
 _WANTED = pa.schema(
     [
         ("sample", pa.string()),
@@ -153,6 +156,7 @@ def distill(
         batch_rows=batch_rows,
         cpus=config.engine_cpus,
         gpus=config.engine_gpus,
+        calls=_CALLS,
     )
     write = partial(
         _parse_and_score,
@@ -168,6 +172,7 @@ def distill(
         stage="distill",
         unit="samples",
         spans=spans,
+        stall=context.stall(_EngineActor.__name__),
     )
     context.workspace.write_json(f"runs/{context.run}/spans.json", spans)
     return _finish(context, judge, state, totals, watch)
@@ -294,6 +299,7 @@ def _tokenizer(model: str) -> Any:
 class _EngineActor:
     def __init__(self, distiller: Distiller) -> None:
         config = distiller.config
+        self._guard = Guard.of_actor("a vLLM engine")
         # Ray sets the threads to the whole CPUs booked; a started one counts as one more thread.
         threads = None if config.engine_gpus > 0 else math.ceil(config.engine_cpus)
         self._config = config
@@ -301,18 +307,14 @@ class _EngineActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
-        if not rows:
-            return _GENERATED.empty_table()
         asked = [row for row in rows if row["reason"] is None]
         started = time.time()
-        generated = self._generator.generate([self._request(row) for row in asked])
+        generated = self._guard.run(
+            [row["sample"] for row in asked],
+            lambda places: self._generator.generate([self._request(asked[at]) for at in places]),
+        )
         done = {
-            row["sample"]: {
-                "text": found.text,
-                "logprob": found.logprob,
-                "tokens": found.tokens,
-                "finish": found.finish,
-            }
+            row["sample"]: {"reason": CRASHED} if found is None else _generated(found)
             for row, found in zip(asked, generated, strict=True)
         }
         span = {"started": started, "ended": time.time()}
@@ -326,6 +328,15 @@ class _EngineActor:
             pattern = answer_pattern(row["task"], max_tokens=self._config.max_tokens)
         seed = int(row["sample"][:8], 16)
         return GenerationRequest(row["prompt_ids"], seed, pattern)
+
+
+def _generated(found: Generation) -> dict[str, Any]:
+    return {
+        "text": found.text,
+        "logprob": found.logprob,
+        "tokens": found.tokens,
+        "finish": found.finish,
+    }
 
 
 def _parse_and_score(

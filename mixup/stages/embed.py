@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from mixup.actors.deaths import CRASHED, Guard
 from mixup.clusters.linearize import embed_text
 from mixup.config import EmbedConfig
 from mixup.ledger import StageCounts
@@ -32,6 +35,7 @@ _EMBEDDED = pa.schema(
         ("uid", pa.string()),
         ("vector", pa.list_(pa.float32())),
         ("truncated", pa.bool_()),
+        ("reason", pa.string()),
         ("attempts", pa.int32()),
     ]
 )
@@ -80,13 +84,14 @@ def embed(context: RunContext, config: EmbedConfig, encoder: str) -> StageCounts
         context.committer("embeddings"),
         stage="embed",
         unit="rows",
+        stall=context.stall(_EmbedActor.__name__),
     )
     counts = StageCounts(
         stage="embed",
         unit="records",
         rows_in=totals["rows"],
-        parts={"embedded": totals["embedded"], NO_DIRECTION: totals[NO_DIRECTION]},
-        dropped=(NO_DIRECTION,),
+        parts={name: totals[name] for name in ("embedded", NO_DIRECTION, CRASHED)},
+        dropped=(NO_DIRECTION, CRASHED),
         seconds=watch.seconds,
         extra={"truncated": totals["truncated"]},
     ).check()
@@ -128,6 +133,7 @@ def _missing_texts(
 
 class _EmbedActor:
     def __init__(self, config: EmbedConfig) -> None:
+        self._guard = Guard.of_actor("an encoder")
         self._encoder = SentenceEncoder(
             config.model,
             encode_rows=config.encode_rows,
@@ -138,12 +144,25 @@ class _EmbedActor:
     def __call__(self, batch: pa.Table) -> pa.Table:
         if not batch.num_rows:
             return _EMBEDDED.empty_table()
-        encoded = self._encoder.encode(batch["text"].to_pylist())
+        texts = batch["text"].to_pylist()
+        found = self._guard.run(
+            batch["uid"].to_pylist(),
+            lambda places: self._encoder.encode([texts[at] for at in places]).rows(),
+        )
+        good = [row is not None and bool(np.isfinite(row.vector_D).all()) for row in found]
+        vectors = [
+            row.vector_D if row and ok else None for row, ok in zip(found, good, strict=True)
+        ]
+        reasons = [
+            CRASHED if row is None else None if ok else NO_DIRECTION
+            for row, ok in zip(found, good, strict=True)
+        ]
         return pa.table(
             [
                 batch["uid"],
-                vectors_to_arrow(encoded.vectors_ND),
-                pa.array(encoded.truncated_N),
+                pa.array(vectors, pa.list_(pa.float32())),
+                pa.array([row.truncated if row else None for row in found], pa.bool_()),
+                pa.array(reasons, pa.string()),
                 batch["attempts"],
             ],
             schema=_EMBEDDED,
@@ -153,27 +172,11 @@ class _EmbedActor:
 def _write_embeddings(batch: pa.Table, workspace: Workspace, encoder: str) -> pa.Table:
     if not batch.num_rows:
         return Manifest().to_table()
-    vectors_ND = vectors_from_arrow(batch["vector"])
-    good = np.all(np.isfinite(vectors_ND), axis=1)
-    rows = pa.table(
-        {
-            "uid": batch["uid"],
-            "encoder": pa.array([encoder] * batch.num_rows),
-            "vector": pa.array(
-                [v if ok else None for v, ok in zip(list(vectors_ND), good, strict=True)],
-                pa.list_(pa.float32()),
-            ),
-            "truncated": batch["truncated"],
-            "reason": pa.array([None if ok else NO_DIRECTION for ok in good], pa.string()),
-            "attempts": pa.array([made + 1 for made in batch["attempts"].to_pylist()], pa.int32()),
-        }
-    )
-    counts = {
-        "rows": batch.num_rows,
-        "embedded": int(good.sum()),
-        NO_DIRECTION: int((~good).sum()),
-        "truncated": sum(batch["truncated"].to_pylist()),
-    }
+    rows = batch.append_column("encoder", pa.array([encoder] * batch.num_rows))
+    made = pc.add(batch["attempts"], pa.scalar(1, pa.int32()))
+    rows = rows.set_column(rows.schema.get_field_index("attempts"), "attempts", made)
+    counts = Counter(reason or "embedded" for reason in batch["reason"].to_pylist())
+    counts.update(rows=batch.num_rows, truncated=pc.sum(batch["truncated"]).as_py() or 0)
     return Manifest(write_by_bucket(workspace, "embeddings", rows), counts=counts).to_table()
 
 

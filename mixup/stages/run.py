@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import queue
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
 
+from mixup.actors.logs import last_lines
+from mixup.errors import StalledError
+from mixup.interrupts import uninterrupted
 from mixup.records import content_key
 from mixup.tables import Committer, Completion, WrittenFile, last_completion, version
 from mixup.workspace import Workspace
@@ -39,6 +46,7 @@ class RunContext:
         pool: Fingerprints of the input files that make up the pool of this run. The tables may hold
             more: rows of files that the config no longer names stay there and are not used.
         commit_interval_s: Least seconds between two commits.
+        stall_timeout_s: Seconds without a finished row after which a stage has failed.
     """
 
     workspace: Workspace
@@ -46,11 +54,16 @@ class RunContext:
     token: int
     pool: tuple[str, ...] = ()
     commit_interval_s: float = 5.0
+    stall_timeout_s: float = 1800.0
 
     @property
     def pool_key(self) -> str:
         """A key of the files in the pool."""
         return content_key(sorted(self.pool))
+
+    def stall(self, title: str) -> Stall:
+        """When a stage counts as stalled whose actors' processes have a title."""
+        return Stall(self.stall_timeout_s, partial(last_lines, title))
 
     def committer(self, *tables: str) -> Committer:
         """A committer for some tables, in that order."""
@@ -145,8 +158,11 @@ def commit_stream(
     unit: str,
     total: int | None = None,
     spans: list[Span] | None = None,
+    stall: Stall | None = None,
 ) -> Counter[str]:
     """Commit manifests as they come; their summed counts. Shows progress on a terminal.
+
+    Whatever ends the stream, what came before is committed: also what had come in and waited.
 
     Args:
         manifests: What the tasks did, in any order.
@@ -155,17 +171,109 @@ def commit_stream(
         unit: The name of the count that is progress, such as ``rows``.
         total: How much of it there is, if known.
         spans: Takes the first ``SPANS_KEPT`` spans.
+        stall: When a stream without a manifest counts as stalled; None: never.
+
+    Raises:
+        StalledError: If nothing came for the time of ``stall``.
     """
     totals: Counter[str] = Counter()
+    pump, is_writing = _Pump(manifests), False
     with _progress(stage, unit, total) as advance:
-        for manifest in manifests:
-            committer.add(manifest.files, manifest.removed)
+
+        def take(manifest: Manifest) -> None:
+            nonlocal is_writing
+            with uninterrupted():
+                is_writing = True
+                committer.add(manifest.files, manifest.removed)
+                is_writing = False
             totals.update(manifest.counts)
             if spans is not None and len(spans) < SPANS_KEPT:
                 spans.extend(manifest.spans)
             advance(manifest.counts.get(unit, 0))
+
+        try:
+            while (manifest := pump.next(stage, stall)) is not None:
+                take(manifest)
+        except BaseException:
+            if not is_writing:  # else it is the commit that failed
+                with uninterrupted():
+                    for manifest in pump.close():
+                        take(manifest)
+                    committer.commit()
+            raise
     committer.commit()
     return totals
+
+
+@dataclass(frozen=True)
+class Stall:
+    """When a stage counts as stalled, and what there is to say of it then.
+
+    Attributes:
+        timeout_s: Seconds without a manifest.
+        last_words: The last log lines of those who should be working.
+    """
+
+    timeout_s: float
+    last_words: Callable[[], str]
+
+
+class _Pump:
+    """Draws from a stream in a thread, so that waiting for it can be given up."""
+
+    def __init__(self, manifests: Iterable[Manifest]) -> None:
+        self._ready: queue.Queue[Manifest | BaseException | None] = queue.Queue(maxsize=64)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(
+            target=self._draw, args=(manifests,), name="manifests", daemon=True
+        )
+
+    def next(self, stage: str, stall: Stall | None) -> Manifest | None:
+        """The next manifest; None at the end.
+
+        Raises:
+            StalledError: If there is none for too long.
+        """
+        if self._thread.ident is None:
+            self._thread.start()
+        deadline = time.monotonic() + stall.timeout_s if stall else math.inf
+        while True:
+            try:
+                found = self._ready.get(timeout=_POLL_S)
+                break
+            except queue.Empty:
+                if stall and time.monotonic() > deadline:
+                    message = (
+                        f"{stage}: no row finished for {stall.timeout_s:g} s (stall_timeout_s); "
+                        "what was committed stays"
+                    )
+                    raise StalledError(message, stall.last_words()) from None
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def close(self) -> list[Manifest]:
+        """Draw no more; what was drawn and not taken."""
+        self._closed.set()
+        left: list[Manifest] = []
+        while not self._ready.empty():
+            found = self._ready.get()
+            if isinstance(found, Manifest):
+                left.append(found)
+        return left
+
+    def _draw(self, manifests: Iterable[Manifest]) -> None:
+        try:
+            for manifest in manifests:
+                self._ready.put(manifest)
+                if self._closed.is_set():
+                    return
+            self._ready.put(None)
+        except BaseException as error:  # noqa: BLE001  raised where the stream is waited for
+            self._ready.put(error)
+
+
+_POLL_S = 0.5
 
 
 _LINE_EVERY_S = 30.0

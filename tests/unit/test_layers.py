@@ -20,7 +20,7 @@ LINES: Mapping[str, int] = {
     # 0: failures, typed config, the record and the schemas
     **dict.fromkeys(("errors", "config", "records"), 0),
     # 1: places, cover and commit, counts and fates, one writer
-    **dict.fromkeys(("workspace", "tables", "ledger", "lock"), 1),
+    **dict.fromkeys(("workspace", "tables", "ledger", "lock", "interrupts"), 1),
     # 2: the paper; 2a and 2b do not know each other, 2c may import both
     **dict.fromkeys(("text", "quality"), 2),
     **dict.fromkeys(("clusters", "rewards", "selection", "mixture"), 3),

@@ -1,4 +1,5 @@
 import logging
+import threading
 
 import pytest
 from made_pool import make_workspace
@@ -108,11 +109,18 @@ class Spy(Committer):
 
 
 def test_a_stream_is_committed_as_it_comes_and_summed():
-    spy = Spy()
+    first_came = threading.Event()
+
+    class Waited(Spy):
+        def add(self, files, removed=None):
+            super().add(files, removed)
+            first_came.set()
+
+    spy = Waited()
 
     def manifests():
         yield Manifest([FILE], {}, {"rows": 2, "good": 1}, [("a", 0.0, 1.0)])
-        assert len(spy.calls) == 1
+        assert first_came.wait(timeout=20)
         yield Manifest([], {"records": ["x"]}, {"rows": 3}, [("b", 1.0, 2.0)])
 
     spans: list = []
@@ -140,13 +148,13 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch,
     now = [0.0]
     monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
 
-    def manifests():
-        for _ in range(10):
+    class Slow(Spy):
+        def add(self, files, removed=None):
             now[0] += 10.0
-            yield Manifest(counts={"rows": 7})
 
+    manifests = [Manifest(counts={"rows": 7})] * 10
     with caplog.at_level(logging.INFO, "mixup.stages.run"):
-        commit_stream(manifests(), Spy(), stage="embed", unit="rows")
+        commit_stream(manifests, Slow(), stage="embed", unit="rows")
     assert caplog.messages == [
         "embed: 21 rows so far",
         "embed: 42 rows so far",

@@ -1,0 +1,53 @@
+"""The vLLM engine with the bundled model: one continuous batch for all threads that ask."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mixup.config import DistillConfig
+from mixup.errors import EngineDied
+from mixup.models.generator import Generation, GenerationRequest, VllmGenerator
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def engine() -> VllmGenerator:
+    config = DistillConfig(
+        model="bundled:smollm2",
+        temperature=0.7,
+        max_tokens=12,
+        context_tokens=256,
+        engine_gpus=0,
+        engine_cpus=2,
+    )
+    return VllmGenerator(config.model, config, threads=2)
+
+
+def requests(count: int, first: int = 0) -> list[GenerationRequest]:
+    return [GenerationRequest([1, 100 + place, 200], seed=first + place) for place in range(count)]
+
+
+def test_calls_at_the_same_time_get_what_they_would_get_alone(engine: VllmGenerator):
+    calls = [requests(5), requests(3, first=50), requests(1, first=90)]
+    alone = [engine.generate(call) for call in calls]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(engine.generate, calls))
+    assert together == alone
+    assert [len(found) for found in together] == [5, 3, 1]
+    assert all(isinstance(one, Generation) and one.tokens <= 12 for one in together[0])
+    assert engine.generate([]) == []
+
+
+def test_a_failed_engine_says_so_to_every_caller(engine: VllmGenerator):
+    """The last test: the engine is gone after it."""
+    too_long = [GenerationRequest([1] * 4000, seed=0)]
+    with ThreadPoolExecutor(2) as threads:
+        other = threads.submit(engine.generate, requests(4))
+        with pytest.raises(EngineDied, match="the engine failed"):
+            engine.generate(too_long)
+        other.exception()
+    with pytest.raises(EngineDied):
+        engine.generate(requests(1))
