@@ -55,6 +55,7 @@ def clean_up(context: RunContext, lease: Lease) -> None:
         for name in TABLES:
             freed += _clean_table(workspace, name, pins.get(name, frozenset()), lease.since)
     freed += _leftovers(workspace, lease)
+    _forget_heartbeats(workspace, lease)
     if freed:
         size = sum(file.bytes for file in freed) / 1e6
         logger.info("vacuum: removed %d files, %.1f MB", len(freed), size)
@@ -175,8 +176,9 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
         unneeded = [
             file
             for file in listing(workspace, folder)
-            if file.modified < lease.since and _is_leftover(f"{folder}/{file.path}", old, lease)
+            if f"{folder}/{file.path}" in old or TEMPORARY.search(file.path)
         ]
+        unneeded = [file for file in unneeded if file.modified < lease.since]
         _delete(workspace, folder, unneeded)
         freed += unneeded
     return freed
@@ -191,13 +193,13 @@ def _is_unfinished(workspace: Workspace, name: str) -> bool:
     return not workspace.exists(f"releases/{name}/manifest.json")  # it is written in place there
 
 
-def _is_leftover(path: str, old: Collection[str], lease: Lease) -> bool:
-    """Whether a file is half a document, spans of an old run or an earlier holder's heartbeat."""
-    folder, _, name = path.rpartition("/")
-    if folder == HEARTBEATS:
-        token = name.partition(".")[0]
-        return token.isdigit() and int(token) < lease.token
-    return path in old or TEMPORARY.search(name) is not None
+def _forget_heartbeats(workspace: Workspace, lease: Lease) -> None:
+    """Delete those of earlier holders: each run leaves one."""
+    filesystem, root = workspace.filesystem()
+    for name in workspace.list(HEARTBEATS):
+        token, _, kind = name.partition(".")
+        if kind == "json" and token.isdigit() and int(token) < lease.token:
+            filesystem.delete_file(f"{root}/{HEARTBEATS}/{name}")
 
 
 def listing(workspace: Workspace, folder: str) -> list[FoundFile]:

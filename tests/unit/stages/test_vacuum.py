@@ -196,36 +196,53 @@ def test_a_pinned_version_that_cannot_be_read_keeps_its_table(workspace, caplog)
     assert "version 77 of table records, which a release names, cannot be read" in caplog.text
 
 
-def long_log(workspace: Workspace, commits: int) -> None:
+def long_log(workspace: Workspace, commits: int, first: int = 0) -> None:
     writer = committer(workspace, "records")
-    for number in range(commits):
+    for number in range(first, first + commits):
         writer.complete("records", Completion("ingest", f"f{number}", {}, {}, "r"))
 
 
-def entries(workspace: Workspace) -> list[str]:
+def log_entries(workspace: Workspace) -> list[str]:
     return workspace.list("tables/records/_delta_log")
 
 
-def test_logs_are_checkpointed_and_lose_only_what_nothing_reads(workspace):
+def test_logs_are_checkpointed_and_lose_only_what_nothing_reads(workspace, monkeypatch):
+    monkeypatch.setattr("mixup.stages.vacuum.HISTORY", 5)
     commit(workspace, "records", records(KEYS))
-    long_log(workspace, 225)
+    long_log(workspace, 18)
     vacuum(workspace)
-    first = min(int(name[:20]) for name in entries(workspace) if name[:1].isdigit())
-    assert first == 99  # the newest of Delta's own that leaves a hundred commits
-    assert f"{226:020d}.checkpoint.parquet" in entries(workspace)
+    assert not any("checkpoint" in name for name in log_entries(workspace))
+    long_log(workspace, 1, first=18)
+    vacuum(workspace)
+    assert f"{20:020d}.checkpoint.parquet" in log_entries(workspace)
+    assert len([name for name in log_entries(workspace) if name.endswith(".json")]) == 21
+    long_log(workspace, 6, first=19)
+    vacuum(workspace)
+    commits = [int(name[:20]) for name in log_entries(workspace) if name.endswith(".json")]
+    assert commits == list(range(20, 27))
     assert [row["uid"] for row in rows_of(workspace, "records")] == KEYS
-    assert last_completion(workspace, "records", "ingest").fingerprint == "f224"
-    assert len(rows_of(workspace, "records", 126)) == 60
+    assert len(rows_of(workspace, "records", 21)) == 60
+    monkeypatch.setattr("mixup.stages.vacuum.CHECKPOINT_COMMITS", 3)
+    for _ in range(2):  # a checkpoint of the newest version does not make its history go
+        vacuum(workspace)
+    commits = [int(name[:20]) for name in log_entries(workspace) if name.endswith(".json")]
+    assert commits == list(range(20, 27))
+    completion = last_completion(workspace, "records", "ingest")
+    assert completion is not None
+    assert completion.fingerprint == "f24"
 
 
 def test_the_log_of_a_pinned_version_stays(workspace):
     commit(workspace, "records", records(KEYS))
     pinned = release(workspace, "r1", "records")["records"]
     replace_rows(workspace, "mcq")
-    long_log(workspace, 225)
-    for name in entries(workspace):  # Delta's own clean-up goes by age
+    properties = {"delta.checkpointInterval": "5"}
+    DeltaTable(workspace.table_uri("records")).alter.set_table_properties(properties)
+    long_log(workspace, 10)
+    for name in log_entries(workspace):  # Delta's own clean-up goes by age
         os.utime(workspace.path(f"tables/records/_delta_log/{name}"), (0, time.time() - 90 * 86400))
-    long_log(workspace, 80)
+    long_log(workspace, 10)
+    assert len([name for name in log_entries(workspace) if "checkpoint.parquet" in name]) >= 4
     vacuum(workspace)
     assert [row["task"] for row in rows_of(workspace, "records", pinned)] == ["qa"] * 60
 
@@ -287,7 +304,7 @@ def test_one_line_says_what_was_freed(workspace, caplog):
     assert "vacuum" not in caplog.text
     write_by_bucket(workspace, "records", records(KEYS[1::2]))
     vacuum(workspace)
-    assert "vacuum: removed 3 files" in caplog.text  # one of each bucket, and a heartbeat
+    assert "vacuum: removed 2 files" in caplog.text
 
 
 def test_no_table_yet_is_nothing_to_clean(workspace):
