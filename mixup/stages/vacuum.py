@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
+from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Lease
 from mixup.records import TABLES
 from mixup.stages.run import RunContext
@@ -28,6 +31,7 @@ CHECKPOINT_COMMITS = 20
 """Commits after the newest checkpoint at which a table gets another one."""
 SPANS_KEPT_RUNS = 100
 """The spans of so many of the newest runs are kept; they are the large part of a run's folder."""
+_VERSIONS_AT_ONCE = 16
 _LOG_ENTRY = re.compile(r"_delta_log/(\d{20})\.(json|crc|checkpoint\.parquet)$")
 
 
@@ -106,18 +110,24 @@ def _needed(
 ) -> set[str] | None:
     """The files of the present version and the pinned ones; None where one cannot be read."""
     needed = {file.path for file in stored_files(table, name)}
-    for version in sorted(pins):
+    with ThreadPoolExecutor(_VERSIONS_AT_ONCE) as readers:  # on an object store it is all waiting
         try:
-            pinned = DeltaTable(workspace.table_uri(name), version=version)
-        except DeltaError as error:
-            logger.warning(
-                "vacuum: version %d of table %s, which a release names, cannot be read (%s); the "
-                "table is not cleaned",
-                *(version, name, error),
-            )
+            for paths in readers.map(partial(_files_at, workspace, name), sorted(pins)):
+                needed.update(paths)
+        except TableError as error:
+            logger.warning("vacuum: %s; the table is not cleaned", error)
             return None
-        needed.update(file.path for file in stored_files(pinned, name))
     return needed
+
+
+def _files_at(workspace: Workspace, name: str, version: int) -> list[str]:
+    try:
+        table = DeltaTable(workspace.table_uri(name), version=version)
+    except DeltaError as error:
+        raise TableError(
+            f"version {version} of table {name}, which a release names, cannot be read: {error}"
+        ) from error
+    return [file.path for file in stored_files(table, name)]
 
 
 def unneeded_files(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,9 @@ OVERRIDES = (
 )
 
 
+_NO_WORKER = re.compile(r"Engine|IDLE|Agent|_StatsActor|_Autoscaling|ActorLocationTracker")
+
+
 def _is_raylet(name: str) -> bool:
     return "/raylet " in name and "ray::" not in name
 
@@ -48,7 +52,8 @@ def _is_engine(name: str) -> bool:
 
 
 def _is_worker(name: str) -> bool:
-    return name.startswith("ray::") and "Engine" not in name and "IDLE" not in name
+    """A task or actor of the job: neither the engine nor a part of Ray itself."""
+    return name.startswith("ray::") and not _NO_WORKER.search(name)
 
 
 VICTIMS: dict[str, Callable[[str], bool]] = {
