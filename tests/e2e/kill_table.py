@@ -27,6 +27,7 @@ from processes import end, members
 
 POOL_ROWS = 150
 RERUNS = 3
+ATTEMPTS, SOONER = 3, 0.7
 WATCH_S = 0.2
 # Every cluster is sampled once, with a few tokens, and every stage has several batches and commits.
 OVERRIDES = (
@@ -231,7 +232,7 @@ def _kill(run: Watched, victim: str, at_s: float, seed: int) -> str | None:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-            return title.split(" --")[0].split("/")[-1][:60]
+            return title.split(" --")[0].split("/")[-1].strip()[:60]
         time.sleep(WATCH_S)
     return None
 
@@ -266,8 +267,13 @@ def kill_table(folder: Path, kills: int, seed: int, show: Callable[[str], object
     show(f"{'#':>3}  {'victim':<8}{'moment':<20}{'reruns':>6}{'seconds':>9}  outcome; the run")
     done = []
     for number, (victim, share) in enumerate(draw(kills, seed), 1):
-        job = Job(folder / str(number), config=config, overrides=OVERRIDES)
-        kill = kill_once(job, whole, victim, share, seed + number)
+        kill = None
+        for attempt in range(ATTEMPTS):  # a run that was faster ended before its victim was there
+            job = Job(folder / f"{number}-{attempt}", config=config, overrides=OVERRIDES)
+            kill = kill_once(job, whole, victim, share * SOONER**attempt, seed + number)
+            if kill.name:
+                break
+        assert kill is not None
         done.append(kill)
         show(
             f"{number:>3}  {victim:<8}{f'{kill.stage}, {kill.at_s:.1f} s':<20}{kill.reruns:>6}"
