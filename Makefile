@@ -9,7 +9,7 @@ ARGS ?=
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 PYTEST := $(OFFLINE) "$(BIN)/python" -m pytest
 
-.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench clean
+.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench kills clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,13 @@ lint-types:
 
 bench: setup  ## print the benchmarks' figures
 	$(PYTEST) tests/benchmarks -s -q -o python_files='bench_*.py' $(ARGS)
+
+# The moments of the kills are drawn with the seed: make kills KILLS=20 SEED=1
+KILLS ?= 20
+SEED ?= 1
+
+kills: setup  ## kill parts of running jobs with SIGKILL and print what came of it
+	$(OFFLINE) "$(BIN)/python" tests/e2e/kill_table.py --kills $(KILLS) --seed $(SEED)
 
 clean:  ## remove .venv, caches and build leftovers (no workspace, no MIXUP_ENV)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

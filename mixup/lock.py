@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0
 HEARTBEAT_SECONDS = 15.0
+HEARTBEATS = "runs/heartbeats"
 _READS = 20
 _SCHEMA = pa.schema([("holder", pa.string())])
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -40,7 +41,11 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease: a process of a machine since its boot; ``run`` is empty when released."""
+    """Who holds a lease: a process of a machine since its boot; ``run`` is empty when released.
+
+    ``in_doubt`` says that it was taken over from a silent holder of another boot, which may be
+    stalled rather than dead.
+    """
 
     run: str
     host: str
@@ -48,12 +53,13 @@ class Holder:
     pid: int
     started: float
     since: float
+    in_doubt: bool = False
 
     @classmethod
-    def this_process(cls, run: str) -> Holder:
+    def this_process(cls, run: str, *, in_doubt: bool = False) -> Holder:
         """The current process, holding for a run."""
-        started = psutil.Process().create_time()
-        return cls(run, socket.gethostname(), _boot_id(), os.getpid(), started, time.time())
+        started, now = psutil.Process().create_time(), time.time()
+        return cls(run, socket.gethostname(), _boot_id(), os.getpid(), started, now, in_doubt)
 
     @property
     def is_on_this_boot(self) -> bool:
@@ -74,10 +80,13 @@ class Lease:
 
     Attributes:
         token: The fencing token, larger than that of every earlier holder.
+        since: When it was taken, in seconds since the epoch.
+        in_doubt: Whether an earlier holder may still run and commit where its token has not been
+            passed yet.
     """
 
     def __init__(self, workspace: Workspace, holder: Holder, token: int) -> None:
-        self.token = token
+        self.token, self.since, self.in_doubt = token, holder.since, holder.in_doubt
         self._workspace, self._holder = workspace, holder
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
@@ -125,7 +134,8 @@ def acquire(workspace: Workspace, run: str) -> Lease:
     if current.run:
         _refuse_if_alive(workspace, table, current)
         logger.warning("taking the lock over from run %s, which is dead", current.run)
-    mine = Holder.this_process(run)
+    in_doubt = bool(current.run) and (current.in_doubt or not current.is_on_this_boot)
+    mine = Holder.this_process(run, in_doubt=in_doubt)
     try:
         token = _replace(workspace, table, mine)
     except DeltaError as error:
@@ -246,7 +256,7 @@ def _lock_uri(workspace: Workspace) -> str:
 
 
 def _heartbeat(token: int) -> str:
-    return f"runs/heartbeats/{token}.json"
+    return f"{HEARTBEATS}/{token}.json"
 
 
 def _boot_id() -> str:

@@ -19,7 +19,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -36,8 +42,12 @@ MAX_ATTEMPTS = 3
 RETRYABLE = ("engine_error", "timeout", "actor_died")
 """Reasons after which a key is tried again, up to ``MAX_ATTEMPTS`` times in all."""
 
-_ROW_GROUP_ROWS = 16_384
-_HISTORY = 100
+ROW_GROUP_ROWS = 16_384
+HISTORY = 100
+"""How many of the newest commits are searched for a stage's completion."""
+
+# Delta's own clean-up drops log entries by age, and with them the versions that releases name.
+_HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,16 @@ class WrittenFile:
     rows: int
     bytes: int
     stats: str
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a table, as its log describes it."""
+
+    path: str
+    bucket: int | None
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -103,7 +123,7 @@ def snapshot(workspace: Workspace, name: str) -> Snapshot:
     table = open_table(workspace, name)
     if table is None:
         return Snapshot(name, -1)
-    return Snapshot(name, table.version(), _files_by_bucket(table, TABLES[name]))
+    return Snapshot(name, table.version(), _files_by_bucket(table, name))
 
 
 def version(workspace: Workspace, name: str) -> int:
@@ -121,17 +141,28 @@ def row_count(workspace: Workspace, name: str) -> int:
     return int(pc.sum(actions["num_records"]).as_py() or 0) if actions.num_rows else 0
 
 
-def _files_by_bucket(table: DeltaTable, spec: TableSpec) -> dict[int | None, tuple[str, ...]]:
+def stored_files(table: DeltaTable, name: str) -> list[StoredFile]:
+    """The files of an open version of a table, with their rows and bytes."""
     actions = pa.table(table.get_add_actions(flatten=True))
     if not actions.num_rows:
-        return {}
-    paths = actions["path"].to_pylist()
-    if not spec.bucket_by:
-        return {None: tuple(sorted(paths))}
-    found: dict[int, list[str]] = {}
-    for path, bucket in zip(paths, actions["partition.bucket"].to_pylist(), strict=True):
-        found.setdefault(int(bucket), []).append(path)
-    return {bucket: tuple(sorted(found[bucket])) for bucket in sorted(found)}
+        return []
+    has_buckets = TABLES[name].bucket_by is not None
+    return [
+        StoredFile(
+            path=row["path"],
+            bucket=int(row["partition.bucket"]) if has_buckets else None,
+            rows=row["num_records"],
+            bytes=row["size_bytes"],
+        )
+        for row in actions.to_pylist()
+    ]
+
+
+def _files_by_bucket(table: DeltaTable, name: str) -> dict[int | None, tuple[str, ...]]:
+    found: dict[int | None, list[str]] = {}
+    for file in stored_files(table, name):
+        found.setdefault(file.bucket, []).append(file.path)
+    return {bucket: tuple(sorted(found[bucket])) for bucket in sorted(found, key=lambda b: b or 0)}
 
 
 def changed_buckets(workspace: Workspace, now: Snapshot, since: int) -> list[int | None]:
@@ -145,7 +176,7 @@ def changed_buckets(workspace: Workspace, now: Snapshot, since: int) -> list[int
         old = DeltaTable(workspace.table_uri(now.table), version=since)
     except DeltaError:
         return list(now.files)
-    before = _files_by_bucket(old, TABLES[now.table])
+    before = _files_by_bucket(old, now.table)
     return [bucket for bucket, paths in now.files.items() if before.get(bucket) != paths]
 
 
@@ -185,17 +216,23 @@ def write_file(workspace: Workspace, name: str, rows: pa.Table, bucket: int | No
         raise TableError(f"rows for table {name} lack the columns {sorted(missing)}")
     rows = rows.select(spec.file_schema.names).cast(spec.file_schema)
     rows = rows.sort_by([(column, "ascending") for column in spec.key])
-    folder = "" if bucket is None else f"bucket={bucket}/"
-    path = f"{folder}{uuid.uuid4().hex}.parquet"
+    path = new_path(workspace, name, bucket)
     filesystem, root = workspace.filesystem()
     target = f"{root}/tables/{name}/{path}"
-    if folder:
-        filesystem.create_dir(f"{root}/tables/{name}/{folder}", recursive=True)
     pq.write_table(
-        rows, target, filesystem=filesystem, compression="zstd", row_group_size=_ROW_GROUP_ROWS
+        rows, target, filesystem=filesystem, compression="zstd", row_group_size=ROW_GROUP_ROWS
     )
     size = filesystem.get_file_info(target).size
-    return WrittenFile(name, path, bucket, rows.num_rows, size, _statistics(rows, spec))
+    return WrittenFile(name, path, bucket, rows.num_rows, size, statistics(rows, spec))
+
+
+def new_path(workspace: Workspace, name: str, bucket: int | None) -> str:
+    """A path for a new file in a table's folder, whose own folder is made."""
+    folder = "" if bucket is None else f"bucket={bucket}/"
+    if folder:
+        filesystem, root = workspace.filesystem()
+        filesystem.create_dir(f"{root}/tables/{name}/{folder}", recursive=True)
+    return f"{folder}{uuid.uuid4().hex}.parquet"
 
 
 def write_by_bucket(workspace: Workspace, name: str, rows: pa.Table) -> list[WrittenFile]:
@@ -216,8 +253,13 @@ def write_by_bucket(workspace: Workspace, name: str, rows: pa.Table) -> list[Wri
     ]
 
 
-def _statistics(rows: pa.Table, spec: TableSpec) -> str:
-    """Delta statistics: the row count, and the range of the first key column where it is text."""
+def statistics(rows: pa.Table, spec: TableSpec) -> str:
+    """Delta statistics: the row count, and the range of the first key column where it is text.
+
+    Args:
+        rows: The rows of a file, with at least the first key column.
+        spec: The table.
+    """
     document: dict[str, Any] = {"numRecords": rows.num_rows}
     column = spec.key[0]
     if rows.num_rows and pa.types.is_string(spec.schema.field(column).type):
@@ -281,7 +323,7 @@ def last_completion(workspace: Workspace, name: str, stage: str) -> Completion |
     table = open_table(workspace, name)
     if table is None:
         return None
-    for commit in table.history(_HISTORY):
+    for commit in table.history(HISTORY):
         document = json.loads(commit.get("mixup", "{}"))
         if (found := document.get("complete")) and found["stage"] == stage:
             return Completion(**found)
@@ -292,7 +334,8 @@ class Committer:
     """Commits what workers wrote, at most every ``interval_s`` seconds.
 
     The tables are committed in the order in which they are named here, so name those that others
-    point into first.
+    point into first. Commits that only store the same rows otherwise are marked as no change of
+    data (``changes_data=False``), so that other Delta readers need not look at them.
     """
 
     def __init__(
@@ -303,8 +346,10 @@ class Committer:
         run: str,
         tables: Sequence[str],
         interval_s: float = 5.0,
+        changes_data: bool = True,
     ) -> None:
         self._workspace, self._token, self._run = workspace, token, run
+        self._changes_data = changes_data
         self._written: dict[str, list[WrittenFile]] = {name: [] for name in tables}
         self._removed: dict[str, list[str]] = {name: [] for name in tables}
         self._interval_s, self._last = interval_s, time.monotonic()
@@ -339,6 +384,11 @@ class Committer:
         self.commit()
         self._write(name, (), removed=(), note={"complete": asdict(completion)})
 
+    def fence(self) -> None:
+        """Write the token to the log of each table: a holder of an earlier one is refused there."""
+        for name in self._written:
+            self._write(name, (), removed=(), note={"fence": True})
+
     def _write(
         self,
         name: str,
@@ -356,9 +406,9 @@ class Committer:
             )
         counts = {"files": len(files), "rows": sum(file.rows for file in files)}
         document = {"run": self._run, "token": self._token, **counts, **note}
-        actions = [_add_action(file) for file in files] + [
-            RemoveAction(path, True, int(time.time() * 1000)) for path in removed
-        ]
+        changed, now = self._changes_data, int(time.time() * 1000)
+        actions = [_add_action(file, now, changes_data=changed) for file in files]
+        actions += [RemoveAction(path, changed, now) for path in removed]
         try:
             table.create_write_transaction(
                 actions,
@@ -369,6 +419,7 @@ class Committer:
                     custom_metadata={"mixup": json.dumps(document)},
                     app_transactions=[Transaction(FENCE, self._token)],
                 ),
+                post_commithook_properties=_HOOKS,
             )
         except CommitFailedError as error:
             raise TableError(
@@ -376,7 +427,6 @@ class Committer:
             ) from error
 
 
-def _add_action(file: WrittenFile) -> AddAction:
+def _add_action(file: WrittenFile, now: int, *, changes_data: bool) -> AddAction:
     placed = {} if file.bucket is None else {"bucket": str(file.bucket)}
-    now = int(time.time() * 1000)
-    return AddAction(file.path, file.bytes, placed, now, True, file.stats)
+    return AddAction(file.path, file.bytes, placed, now, changes_data, file.stats)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from mixup.errors import ConfigError, TableError
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+TEMPORARY = re.compile(r"\.[0-9a-f]{8}([0-9a-f]{24})?\.tmp$")
+"""How the names of files and folders end that are not finished yet, on a disk."""
 _DESCRIPTION = "workspace.json"
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mixup.errors import TableError
-from mixup.lock import Holder, holder_of
+from mixup.lock import HEARTBEATS, Holder, holder_of
 from mixup.operations.text import labeled, moment, rows_line, table_lines
 from mixup.records import TABLES
 from mixup.report.wording import duration
@@ -17,7 +17,6 @@ from mixup.stages.publish import current_release
 from mixup.tables import row_count, version
 from mixup.workspace import Workspace
 
-_HEARTBEATS = "runs/heartbeats"
 _LOCK_READS = 5
 
 
@@ -105,9 +104,9 @@ def _lock(workspace: Workspace) -> LockState | None:
     holder = _holder(workspace)
     if holder is None:
         return None
-    tokens = [name.partition(".")[0] for name in workspace.list(_HEARTBEATS)]
+    tokens = [name.partition(".")[0] for name in workspace.list(HEARTBEATS)]
     newest = max((int(token) for token in tokens if token.isdigit()), default=None)
-    beat = None if newest is None else workspace.read_json(f"{_HEARTBEATS}/{newest}.json")
+    beat = None if newest is None else workspace.read_json(f"{HEARTBEATS}/{newest}.json")
     alive = holder.is_running if holder.is_on_this_boot else None
     return LockState(holder, alive, None if beat is None else time.time() - beat["at"])
 

@@ -59,6 +59,7 @@ from mixup.stages.summary import (
     stage_record,
 )
 from mixup.stages.survey import SURVEYED, SurveySettings
+from mixup.stages.vacuum import clean_up
 from mixup.stages.verdicts import Judge
 from mixup.tables import read_files, scan_files, snapshot, version
 from mixup.text.prompts import answer_pattern
@@ -169,6 +170,7 @@ def refresh(config: RefreshConfig) -> Outcome:
         )
         workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
         logger.info("run %s in %s", run, workspace.uri)
+        clean_up(context, lease)
         with cluster(config.ray):
             check_place(workspace, shared=config.workspace_shared)
             _check_resources(plan)

@@ -25,6 +25,7 @@ from mixup.stages.cluster import (
     cluster_cell,
     passed_over,
 )
+from mixup.stages.compact import compact
 from mixup.stages.reference import (
     Reference,
     current_reference,
@@ -101,6 +102,7 @@ def curate_and_cluster(
         extra={name: totals[name] for name in ("clusters", "new", "kept", "dissolved")},
     ).check()
     record = {**clustered.parts, **clustered.extra}
+    compact(context, "clusters", "curation")
     committer.complete("clusters", grouping.completion(context.run, record))
     committer.complete("curation", state.completion(context.run, dict(curated.parts)))
     return curated.log(), clustered.log()

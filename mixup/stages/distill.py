@@ -21,6 +21,7 @@ from mixup.ledger import StageCounts
 from mixup.models.folders import model_folder
 from mixup.models.generator import Generation, GenerationRequest, VllmGenerator
 from mixup.records import TABLES, content_key
+from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS, ActorPool, cover_buckets
 from mixup.stages.reward import reward_state, score_samples
 from mixup.stages.run import (
@@ -191,6 +192,7 @@ def _finish(
         extra={name: totals[name] for name in ("tokens", "clusters", "scores", "unscored")},
     ).check()
     record = {**counts.parts, **counts.extra}
+    compact(context, "samples", "rewards")
     committer = context.committer("samples", "rewards")
     committer.complete("samples", state.completion(context.run, record))
     rewards = reward_state(context, judge)

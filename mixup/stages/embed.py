@@ -16,6 +16,7 @@ from mixup.config import EmbedConfig
 from mixup.ledger import StageCounts
 from mixup.models.encoder import SentenceEncoder
 from mixup.records import Turn
+from mixup.stages.compact import compact
 from mixup.stages.cover import ActorPool, cover_buckets
 from mixup.stages.pool import missing_keys, records_of
 from mixup.stages.run import (
@@ -95,6 +96,7 @@ def embed(context: RunContext, config: EmbedConfig, encoder: str) -> StageCounts
         seconds=watch.seconds,
         extra={"truncated": totals["truncated"]},
     ).check()
+    compact(context, "embeddings")
     context.committer("embeddings").complete(
         "embeddings", state.completion(context.run, {**counts.parts, **counts.extra})
     )

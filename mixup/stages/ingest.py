@@ -21,6 +21,7 @@ from mixup.config import IngestConfig
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.records import TURNS, bucket_of, content_key, estimated_tokens, uid_of
+from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS, manifests_of
 from mixup.stages.rows import RawRow, read_rows
 from mixup.stages.run import (
@@ -102,6 +103,7 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
         dropped=("quarantined",),
         seconds=watch.seconds,
     ).check()
+    compact(context, "records", "occurrences", "quarantine", "files")
     committer = context.committer("records")
     committer.complete("records", state.completion(context.run, dict(counts.parts)))
     return counts.log()

@@ -12,6 +12,7 @@ from mixup.config import ColumnRater, ReferenceRater
 from mixup.ledger import StageCounts
 from mixup.quality.transition import compress
 from mixup.records import content_key
+from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.pool import pool_by_age
 from mixup.stages.run import (
@@ -82,6 +83,7 @@ def rate(context: RunContext, rater: Rater) -> StageCounts:
         dropped=(BAD_RATING,),
         seconds=watch.seconds,
     ).check()
+    compact(context, "ratings")
     context.committer("ratings").complete("ratings", state.completion(context.run, counts.parts))
     return counts.log()
 

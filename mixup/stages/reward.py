@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from mixup.actors.rewards import RewardPools, ScoreRequest
 from mixup.clusters.linearize import embed_text
 from mixup.records import TABLES, Turn
+from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import (
     Manifest,
@@ -67,6 +68,7 @@ def reward_missing(context: RunContext, judge: Judge, pools: RewardPools) -> int
         stage="reward",
         unit="scores",
     )
+    compact(context, "rewards")
     committer.complete("rewards", state.completion(context.run, dict(totals)))
     return totals["scores"]
 

@@ -6,17 +6,17 @@ import os
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from completeness import check_complete, texts_of
 from conftest import SHORT, Job
+from kill_table import kill_table
 from processes import end, members, survivors
 
-from mixup.records import TABLES
 from mixup.tables import last_completion, row_count
 from mixup.workspace import Workspace
 
@@ -78,15 +78,6 @@ def kill_amid(job: Job, stage: str, table: str, started: list[subprocess.Popen[s
     return Killed(process, family, row_count(workspace, table))
 
 
-def keys_of(job: Job, name: str) -> Counter[tuple]:
-    table = job.table(name).select(list(TABLES[name].key))
-    return Counter(tuple(row.values()) for row in table.to_pylist())
-
-
-def texts_of(job: Job) -> dict[str, str | None]:
-    return {row["sample"]: row["text"] for row in job.table("samples").to_pylist()}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_killed_runs_lose_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]):
@@ -127,16 +118,10 @@ def test_two_killed_runs_lose_nothing(tmp_path: Path, started: list[subprocess.P
     assert f"embed: {records - embedding.rows} records in" in log
 
 
-def check_complete(job: Job, whole: Job) -> None:
-    """The tables are those of an uninterrupted run, and the ledger sums."""
-    for name in TABLES:
-        keys = keys_of(job, name)
-        assert set(keys.values()) <= {1}, name
-        assert keys == keys_of(whole, name), name
-    scores = Counter(job.table("rewards")["sample"].to_pylist())
-    assert scores == Counter({key: 4 for key, text in texts_of(job).items() if text is not None})
-    manifest = job.manifest()
-    assert manifest["fates"] == whole.manifest()["fates"]
-    assert sum(manifest["fates"].values()) == manifest["counts"]["occurrences"]
-    for stage in manifest["stages"]:
-        assert sum(stage["parts"].values()) == stage["rows_in"], stage
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_of_each_is_killed_and_nothing_is_lost(tmp_path: Path):
+    """The driver, a worker, the engine and a raylet: the short form of `make kills`."""
+    kills = kill_table(tmp_path, kills=4, seed=2, show=print)
+    assert {kill.victim for kill in kills} == {"driver", "worker", "engine", "raylet"}
+    assert not [kill for kill in kills if kill.wrong]

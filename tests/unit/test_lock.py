@@ -258,3 +258,33 @@ def test_a_run_that_was_taken_over_may_not_publish(workspace):
         ensure_held(workspace, lease.token)
     with acquire(workspace, "second"), pytest.raises(TableError, match="passed to second"):
         ensure_held(workspace, lease.token)
+
+
+def die(lease: Lease, monkeypatch) -> None:
+    """Stop as a killed run does: the lock is not given back and the process is gone."""
+    stop_beating(lease)
+    monkeypatch.setattr(lock.Holder, "is_running", property(lambda holder: False))
+
+
+def test_a_silent_holder_of_another_machine_leaves_doubt_until_a_run_ends_well(
+    workspace, elsewhere, monkeypatch
+):
+    silent = elsewhere("silent", host="far-away", boot="b1")
+    beat_at(workspace, silent.token, 0.0)
+    assert not silent.in_doubt
+    heir = acquire(workspace, "heir")
+    assert heir.in_doubt
+    die(heir, monkeypatch)
+    second = acquire(workspace, "second heir")
+    assert second.in_doubt
+    second.release()
+    with acquire(workspace, "next night") as lease:
+        assert not lease.in_doubt
+        assert lease.since == pytest.approx(time.time(), abs=60)
+
+
+def test_a_dead_process_of_this_machine_leaves_no_doubt(workspace, monkeypatch):
+    lease = acquire(workspace, "one")
+    die(lease, monkeypatch)
+    with acquire(workspace, "two") as taken:
+        assert not taken.in_doubt

@@ -143,7 +143,7 @@ def test_an_earlier_version_can_be_read_on(workspace):
 
 
 def test_scanning_yields_row_groups(workspace, monkeypatch):
-    monkeypatch.setattr(tables, "_ROW_GROUP_ROWS", 3)
+    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 3)
     one = Workspace(workspace.uri, 1)
     commit_records(one, KEYS)
     parts = list(scan_files(one, "records", snapshot(one, "records").paths, ["task", "uid"]))
