@@ -175,7 +175,7 @@ def distill(
         spans=spans,
         stall=context.stall(_EngineActor.__name__),
     )
-    context.workspace.write_json(f"runs/{context.run}/spans.json", spans)
+    context.note_spans(spans)
     return _finish(context, judge, state, totals, watch)
 
 

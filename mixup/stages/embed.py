@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -22,6 +23,7 @@ from mixup.stages.pool import missing_keys, records_of
 from mixup.stages.run import (
     Manifest,
     RunContext,
+    Span,
     StageState,
     Stopwatch,
     commit_stream,
@@ -38,6 +40,8 @@ _EMBEDDED = pa.schema(
         ("truncated", pa.bool_()),
         ("reason", pa.string()),
         ("attempts", pa.int32()),
+        ("started", pa.float64()),
+        ("ended", pa.float64()),
     ]
 )
 NO_DIRECTION = "no_direction"
@@ -80,13 +84,16 @@ def embed(context: RunContext, config: EmbedConfig, encoder: str) -> StageCounts
         gpus=config.actor_gpus,
     )
     write = partial(_write_embeddings, workspace=workspace, encoder=encoder)
+    spans: list[Span] = []
     totals = commit_stream(
         cover_buckets(buckets, missing, pool, write),
         context.committer("embeddings"),
         stage="embed",
         unit="rows",
+        spans=spans,
         stall=context.stall(_EmbedActor.__name__),
     )
+    context.note_spans(spans)
     counts = StageCounts(
         stage="embed",
         unit="records",
@@ -146,7 +153,7 @@ class _EmbedActor:
     def __call__(self, batch: pa.Table) -> pa.Table:
         if not batch.num_rows:
             return _EMBEDDED.empty_table()
-        texts = batch["text"].to_pylist()
+        texts, started = batch["text"].to_pylist(), time.time()
         found = self._guard.run(
             batch["uid"].to_pylist(),
             lambda places: self._encoder.encode([texts[at] for at in places]).rows(),
@@ -166,9 +173,17 @@ class _EmbedActor:
                 pa.array([row.truncated if row else None for row in found], pa.bool_()),
                 pa.array(reasons, pa.string()),
                 batch["attempts"],
+                pa.array([started] * batch.num_rows),
+                pa.array([time.time()] * batch.num_rows),
             ],
             schema=_EMBEDDED,
         )
+
+
+def embed_spans(batch: pa.Table) -> list[Span]:
+    """When actors worked on the rows of a batch."""
+    times = batch.select(["started", "ended"]).to_pylist()
+    return sorted({("embed", row["started"], row["ended"]) for row in times})
 
 
 def _write_embeddings(batch: pa.Table, workspace: Workspace, encoder: str) -> pa.Table:
@@ -179,7 +194,8 @@ def _write_embeddings(batch: pa.Table, workspace: Workspace, encoder: str) -> pa
     rows = rows.set_column(rows.schema.get_field_index("attempts"), "attempts", made)
     counts = Counter(reason or "embedded" for reason in batch["reason"].to_pylist())
     counts.update(rows=batch.num_rows, truncated=pc.sum(batch["truncated"]).as_py() or 0)
-    return Manifest(write_by_bucket(workspace, "embeddings", rows), counts=counts).to_table()
+    files = write_by_bucket(workspace, "embeddings", rows)
+    return Manifest(files, counts=counts, spans=embed_spans(batch)).to_table()
 
 
 def vectors_to_arrow(vectors_ND: np.ndarray) -> pa.ListArray:

@@ -61,6 +61,11 @@ class RunContext:
         """A key of the files in the pool."""
         return content_key(sorted(self.pool))
 
+    def note_spans(self, spans: Sequence[Span]) -> None:
+        """Add to what the run keeps of who worked when; the report draws it."""
+        place = f"runs/{self.run}/spans.json"
+        self.workspace.write_json(place, [*(self.workspace.read_json(place) or []), *spans])
+
     def stall(self, title: str) -> Stall:
         """When a stage counts as stalled whose actors' processes have a title."""
         return Stall(self.stall_timeout_s, partial(last_lines, title))
