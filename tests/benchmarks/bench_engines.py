@@ -153,7 +153,8 @@ def test_distillation(rows: list[dict]) -> None:
     lengths = sorted(map(len, prompts))
     print(
         f"\ndistillation: {len(rows)} real clusters, prompts of {lengths[0]} to {lengths[-1]} "
-        f"tokens (median {lengths[len(lengths) // 2]}), at most {TOKENS} new tokens, {THREADS} threads"
+        f"tokens (median {lengths[len(lengths) // 2]}), at most {TOKENS} new tokens, "
+        f"{THREADS} threads"
     )
     rates: dict[str, list[float]] = {}
 

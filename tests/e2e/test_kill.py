@@ -1,4 +1,4 @@
-"""A driver killed with SIGKILL, twice: the same command goes on from the last commit."""
+"""A driver that is killed or asked to end: the same command goes on from the last commit."""
 
 from __future__ import annotations
 
@@ -78,10 +78,23 @@ def kill_amid(job: Job, stage: str, table: str, started: list[subprocess.Popen[s
     return Killed(process, family, row_count(workspace, table))
 
 
+def terminate_amid(job: Job, held: int, started: list[subprocess.Popen[str]]) -> str:
+    """Ask the job to end once it has committed more samples than were held; what it wrote."""
+    process = job.start()
+    started.append(process)
+    while row_count(Workspace(str(job.workspace)), "samples") <= held:
+        assert process.poll() is None, process.communicate()[0][-6000:]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output[-3000:]
+    return output
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_killed_runs_lose_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]):
-    """Killed amid embedding, then amid distillation, and run to the end: nothing shows it.
+def test_runs_that_are_ended_lose_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]):
+    """Killed amid embedding, then amid distillation, then asked to end: nothing shows it.
 
     The runs that are killed distill in batches of another size than the one that is not. Every
     request has a seed of its own, and in float32 on a CPU all texts were the same none the less;
@@ -96,16 +109,20 @@ def test_two_killed_runs_lose_nothing(tmp_path: Path, started: list[subprocess.P
     assert 0 < embedding.rows < records
     distilling = kill_amid(job, "distill", "samples", started)
     assert 0 < distilling.rows < clusters
+    terminated = terminate_amid(job, distilling.rows, started)
+    assert "taking the lock over from run" in terminated
+    assert "mixup: terminated; what was done is committed" in terminated
+    assert job.rows("samples") > distilling.rows
     held = texts_of(job)
     log = job.run(timeout_s=400)
 
-    assert "taking the lock over from run" in log
+    assert "taking the lock over from run" not in log  # a terminated run gives it back
     for stage in ("ingest", "embed", "rate", "curate"):
         assert f"{stage}: nothing to do" in log
         assert job.stage(stage) is None
     distilled = job.stage("distill")
     assert distilled is not None
-    assert distilled["rows_in"] == clusters - distilling.rows
+    assert distilled["rows_in"] == clusters - len(held)
     check_complete(job, whole)
     texts, expected = texts_of(job), texts_of(whole)
     assert {key: texts[key] for key in held} == held
