@@ -182,7 +182,12 @@ def _add_operations(commands: Any) -> None:
         "status", _status, "Show what a workspace holds, who writes to it and its release."
     )
     trace = add("trace", _trace, "Follow a record, cluster, sample or release row both ways.")
-    trace.add_argument("key", metavar="KEY", help="its key, or at least 6 leading characters")
+    trace.add_argument(
+        "key",
+        metavar="KEY",
+        help="its key, or at least 6 leading characters; or a place of an input file, such as "
+        "pool/file.jsonl:12 (line from 1) or pool/file.parquet:12 (row from 0)",
+    )
     for command in (status, trace):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     report = add("report", _report, "Print where the current release's report lies.")

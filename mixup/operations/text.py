@@ -14,7 +14,7 @@ from typing import Any
 
 from mixup.report.wording import FATES, duration, fate_label, percent, visible
 
-_LABEL = 13
+LABEL = 13
 _SHORT_CHARS = 280
 
 
@@ -57,7 +57,7 @@ def refresh_lines(
 
 def labeled(label: str, text: str) -> str:
     """A line that begins with a label, aligned with others."""
-    return f"{label:<{_LABEL}}{text}"
+    return f"{label:<{LABEL}}{text}"
 
 
 def rows_line(counts: Mapping[str, int]) -> str:

@@ -67,7 +67,7 @@ from mixup.stages.summary import (
 )
 from mixup.stages.survey import SURVEYED, SurveySettings
 from mixup.stages.verdicts import Judge
-from mixup.tables import read_files, scan_files, snapshot, version
+from mixup.tables import ensure_table, read_files, scan_files, snapshot, version
 from mixup.text.prompts import answer_pattern
 from mixup.text.tasks import TASKS
 from mixup.workspace import Workspace, ensure_workspace
@@ -252,6 +252,7 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         "embed",
     )
     run(rate_state(context, config.rate), lambda: [rate(context, config.rate)], "rate")
+    ensure_table(workspace, "contamination")  # empty where nothing is looked for
     if (questions := plan.questions) is not None:
         run(
             decontaminate_state(context, questions),

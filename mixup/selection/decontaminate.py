@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,6 @@ FEWEST_FIELD_WORDS = 4
 
 _BASE = 0x9E3779B97F4A7C15 | 1
 _INVERSE = pow(_BASE, -1, 1 << 64)
-_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,12 @@ class _Hashes:
         """The rows under a mask."""
         return _Hashes(self.hashes_M[kept], self.questions_M[kept], self.starts_M[kept])
 
+    def small(self) -> _Hashes:
+        """The same in 32 bits, which hold the places of two billion words."""
+        return _Hashes(
+            self.hashes_M, self.questions_M.astype(np.int32), self.starts_M.astype(np.int32)
+        )
+
     def present(self, hashes: np.ndarray) -> np.ndarray:
         """The places in ``hashes`` of those that are held."""
         if not len(self.hashes_M):
@@ -92,7 +98,7 @@ class _Hashes:
         at = np.searchsorted(self.hashes_M, hashes)
         return np.flatnonzero(self.hashes_M[np.minimum(at, len(self.hashes_M) - 1)] == hashes)
 
-    def held(self, value: np.uint64) -> range:
+    def held(self, value: Any) -> range:
         """The rows of one hash, in the order of the questions."""
         first = int(np.searchsorted(self.hashes_M, value, side="left"))
         return range(first, int(np.searchsorted(self.hashes_M, value, side="right")))
@@ -113,10 +119,9 @@ class _Powers:
 
 
 def _geometric(base: int, size: int) -> np.ndarray:
-    values, value = np.empty(size, np.uint64), 1
-    for place in range(size):
-        values[place] = value
-        value = value * base & _MASK
+    values = np.ones(1, np.uint64)
+    while len(values) < size:
+        values = np.concatenate([values, values * np.uint64(pow(base, len(values), 1 << 64))])
     return values
 
 
@@ -188,11 +193,11 @@ def _arrays(
     grams = _without_boilerplate(_windows(text, owner, rules.ngram), file_of, rules.max_questions)
     found = {"whole": whole, "anchors": anchors.only(is_first), "grams": grams}
     parts = {
-        f"{name}_{part}": getattr(hashes, f"{part}_M")
+        f"{name}_{part}": getattr(hashes.small(), f"{part}_M")
         for name, hashes in found.items()
         for part in _PARTS
     }
-    return {"flat": flat, "lengths": lengths, **parts}
+    return {"flat": flat.astype(np.int32), "lengths": lengths, **parts}
 
 
 def _windows(text: _Text, owner: np.ndarray, words: int) -> _Hashes:
@@ -248,8 +253,9 @@ class QuestionIndex:
 
     @classmethod
     def build(cls, questions: Iterable[Question], rules: OverlapRules) -> QuestionIndex:
-        """The index of some questions, those of one file in a row; of equal ones of a file the
-        first is kept.
+        """The index of some questions, those of one file in a row.
+
+        Of equal ones in a file the first is kept.
         """
         kept: dict[tuple[str, tuple[str, ...]], Question] = {}
         ids: dict[str, int] = {}
@@ -278,7 +284,8 @@ class QuestionIndex:
         }
         sink = io.BytesIO()
         text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
-        np.savez(sink, document=np.frombuffer(text, np.uint8), **self._arrays)
+        members: dict[str, Any] = {"document": np.frombuffer(text, np.uint8), **self._arrays}
+        np.savez(sink, **members)
         return sink.getvalue()
 
     @classmethod
@@ -352,7 +359,7 @@ class QuestionIndex:
         questions = self._whole.questions_M[rows.start : rows.stop].tolist()
         return [q for q in questions if self._is_at(q, self._starts[q], text, start, end)]
 
-    def _is_at(self, question: int, at: int, text: _Text, start: int, end: int) -> bool:
+    def _is_at(self, question: int, at: Any, text: _Text, start: int, end: int) -> bool:
         """Whether the words of a question from a place on are those of a window."""
         last = at + end - start
         inside = last <= self._starts[question + 1]

@@ -1,4 +1,4 @@
-"""What the question of an evaluation row is: which columns hold it, and which part of their text."""
+"""The question of an evaluation row: which columns hold it, and which part of their text."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The words of a text, written so that two spellings of one sentence become the same words.
 
-Scripts that put no spaces between words (Chinese, Japanese kana, Thai, Lao, Khmer, Burmese) are cut
-into letters, each with its marks. Such a letter carries about half of what a word does, so it counts
-as half a word wherever words are counted (``UNITS``).
+Scripts that put no spaces between words (Chinese, Japanese kana, Thai, Lao, Khmer, Burmese) are
+cut into letters, each with its marks. Such a letter carries about half of what a word does, so it
+counts as half a word wherever words are counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PLANES = 0x20000
 
 
 def normal_words(text: str) -> list[str]:
-    """The words of a text: NFKC, case folded, without punctuation, symbols and invisible characters.
+    """The words of a text: NFKC, case folded, without punctuation, symbols and what is unseen.
 
     Letters, digits and marks make up words. Marks belong to the letter before them, so words of
     Indic scripts stay whole; format characters such as a soft hyphen or a joiner are dropped.

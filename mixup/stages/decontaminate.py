@@ -263,7 +263,7 @@ def check_bucket(
 def contamination_row(uid: str, revision: str, found: Match | None) -> dict[str, Any]:
     """The outcome of a record: what it holds, or nulls when it is clean."""
     names = ("kind", "benchmark", "question", "place", "matched")
-    values = dict.fromkeys(names) if found is None else vars(found)
+    values = {name: getattr(found, name, None) for name in names}
     return {"uid": uid, "questions": revision, **values}
 
 

@@ -69,8 +69,9 @@ class Judgment:
 
 @dataclass(frozen=True)
 class Judge:
-    """The rules: weights, acceptance, the revisions of rewards that count, and that of the index of
-    evaluation questions (None: none are looked for).
+    """The rules: weights, acceptance, and the revisions of rewards that count.
+
+    ``questions`` is the revision of the index of evaluation questions; None: none are looked for.
     """
 
     rubric: Rubric
