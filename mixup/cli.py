@@ -224,7 +224,13 @@ def _status(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(found.to_json())
     else:
-        _print(status_lines(found))
+        _print(status_lines(found, color=_shows_color()))
+
+
+def _shows_color() -> bool:
+    """Whether stdout is a terminal that shows colors, and nobody asked for none (NO_COLOR)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
 
 
 def _trace(options: argparse.Namespace) -> None:

@@ -156,6 +156,9 @@ class DecontaminateConfig(Section):
     max_questions: Count = 10
     """Words in a row that occur in more questions of one file are that benchmark's wording and are
     not looked for."""
+    min_share: Share = 0.05
+    """The shared words must be at least this share of the question's: at 0.05 any 13 words of a
+    question of up to 260 words, more of a longer one, which is mostly pasted code or text."""
 
 
 class CurateConfig(Section):

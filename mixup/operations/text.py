@@ -109,6 +109,16 @@ def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def byte_count(size: int) -> str:
+    """Bytes in the unit that reads well."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
 def moment(seconds: float) -> str:
     """A time of this machine's zone, from seconds since the epoch."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

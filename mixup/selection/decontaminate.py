@@ -50,11 +50,15 @@ class OverlapRules:
         ngram: Words of an n-gram that must be shared.
         min_words: Words that a question needs to be looked for inside a text.
         max_questions: An n-gram in more questions of one file is boilerplate.
+        min_share: Least share of the question's words that the shared run of words makes up. It is
+            met by any n-gram of a question of up to ngram / min_share words; of a longer one, which
+            is mostly pasted material such as a web page, a few words more must be shared.
     """
 
     ngram: int = 13
     min_words: int = 8
     max_questions: int = 10
+    min_share: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -374,8 +378,9 @@ class QuestionIndex:
             for row in self._grams.held(hashes[place]):
                 question, at = int(self._grams.questions_M[row]), int(self._grams.starts_M[row])
                 if self._is_at(question, at, text, start, end):
-                    end += self._run(question, at + end - start, text, end)
-                    return self._match(NGRAM, question, words[start:end])
+                    stop = end + self._run(question, at + end - start, text, end)
+                    if stop - start >= self.rules.min_share * self._lengths[question]:
+                        return self._match(NGRAM, question, words[start:stop])
         return None
 
     def _run(self, question: int, at: int, text: _Text, start: int) -> int:

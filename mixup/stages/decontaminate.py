@@ -112,7 +112,7 @@ def build_index(config: DecontaminateConfig, files: Sequence[SourceFile]) -> Que
     Raises:
         ConfigError: As ``ensure_questions``.
     """
-    rules = OverlapRules(config.ngram, config.min_words, config.max_questions)
+    rules = OverlapRules(config.ngram, config.min_words, config.max_questions, config.min_share)
     questions = (question for file in files for question in read_questions(file, config))
     return QuestionIndex.build(questions, rules)
 
