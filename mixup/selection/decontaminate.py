@@ -6,7 +6,9 @@ words (``selection.words``). Hashes only propose: every hit is compared word by 
 
 Source: 13-gram overlap is the rule of GPT-3 (Brown et al. 2020, appendix C). As there, n-grams that
 many documents share are left out; here those of more than ``max_questions`` questions of one file,
-which are a benchmark's own wording ("Choose the sentence that ...") and not a question.
+which are a benchmark's own wording ("Choose the sentence that ...") and not a question. Nor is an
+n-gram of which less than half are different words with letters evidence, such as ``for i in range``
+and what follows in any program.
 """
 
 from __future__ import annotations
@@ -175,6 +177,17 @@ def _unit_table(words: Sequence[str]) -> np.ndarray:
     return np.array([UNITS_OF_WORD, *map(units_of, words)], np.int64)
 
 
+def _told_by(words: Sequence[str]) -> np.ndarray:
+    """The units of each word that tells something: not of a number or a single spaced letter."""
+    units = _unit_table(words)
+    tells = [False, *(_tells(word, n) for word, n in zip(words, units[1:], strict=True))]
+    return np.where(tells, units, 0)
+
+
+def _tells(word: str, units: int) -> bool:
+    return (len(word) > 1 or units < UNITS_OF_WORD) and any(map(str.isalpha, word))
+
+
 def _offsets(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
@@ -184,6 +197,7 @@ def _arrays(
     lengths: np.ndarray,
     file_of: np.ndarray,
     units: np.ndarray,
+    counts: np.ndarray,
     rules: OverlapRules,
 ) -> dict[str, np.ndarray]:
     """The arrays of an index: all questions' words one after the other, and hashes of windows."""
@@ -194,7 +208,9 @@ def _arrays(
     whole = _Hashes.of(text.hashes(first, last)[long_enough], long_enough, first[long_enough])
     anchors = _windows(text, owner, rules.min_words)
     is_first = anchors.starts_M == first[anchors.questions_M]
-    grams = _without_boilerplate(_windows(text, owner, rules.ngram), file_of, rules.max_questions)
+    grams = _windows(text, owner, rules.ngram)
+    grams = grams.only(_different(grams, text, rules.ngram, counts) >= rules.ngram)
+    grams = _without_boilerplate(grams, file_of, rules.max_questions)
     found = {"whole": whole, "anchors": anchors.only(is_first), "grams": grams}
     parts = {
         f"{name}_{part}": getattr(hashes.small(), f"{part}_M")
@@ -210,6 +226,24 @@ def _windows(text: _Text, owner: np.ndarray, words: int) -> _Hashes:
     whole = owner[starts] == owner[ends - 1]
     starts, ends = starts[whole], ends[whole]
     return _Hashes.of(text.hashes(starts, ends), owner[starts], starts)
+
+
+def _different(grams: _Hashes, text: _Text, words: int, counts: np.ndarray) -> np.ndarray:
+    """The units that each n-gram's words tell, each word once."""
+    flat = text.ids
+    order = np.argsort(flat, kind="stable")
+    before = np.full(len(flat), -1)  # where the same word stood last
+    same = flat[order[1:]] == flat[order[:-1]]
+    before[order[1:][same]] = order[:-1][same]
+    starts, ends = text.windows(words * UNITS_OF_WORD)
+    length_of = np.zeros(len(flat), np.int64)
+    length_of[starts] = ends - starts
+    lengths, told = length_of[grams.starts_M], np.zeros(len(grams.starts_M), np.int64)
+    for step in range(int(lengths.max(initial=0))):
+        at = np.minimum(grams.starts_M + step, len(flat) - 1)
+        fresh = (step < lengths) & (before[at] < grams.starts_M)
+        told += np.where(fresh, counts[flat[at]], 0)
+    return told
 
 
 def _without_boilerplate(grams: _Hashes, file_of: np.ndarray, limit: int) -> _Hashes:
@@ -273,11 +307,12 @@ class QuestionIndex:
         lengths = np.array([len(found) for _, found in kept], np.int64)
         files = {name: place for place, name in enumerate(dict.fromkeys(b for b, _ in kept))}
         file_of = np.array([files[benchmark] for benchmark, _ in kept], np.int64)
-        arrays = _arrays(flat, lengths, file_of, _unit_table(list(ids)), rules)
+        words = list(ids)
+        arrays = _arrays(flat, lengths, file_of, _unit_table(words), _told_by(words), rules)
         cut = [
             replace(question, text=question.text.strip()[:CUT_CHARS]) for question in kept.values()
         ]
-        return cls(cut, list(ids), rules, arrays)
+        return cls(cut, words, rules, arrays)
 
     def to_bytes(self) -> bytes:
         """The index as one file, read by ``from_bytes``."""
