@@ -218,7 +218,8 @@ def _refresh(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from mixup.operations.status import status, status_lines
+    from mixup.operations.status import status
+    from mixup.operations.status_text import status_lines
 
     found = status(_workspace(options.workspace))
     if options.json:

@@ -17,12 +17,13 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mixup.selection.questions import labeled_part
+from mixup.selection.windows import Hashes, Text
 from mixup.selection.words import UNITS_OF_WORD, normal_words, units_of
 
 EXACT = "exact"
@@ -30,9 +31,6 @@ NGRAM = "ngram"
 CUT_CHARS = 300
 FEWEST_FIELD_WORDS = 4
 """A question of fewer words ("What is this?") is no evidence, not even as all of a turn."""
-
-_BASE = 0x9E3779B97F4A7C15 | 1
-_INVERSE = pow(_BASE, -1, 1 << 64)
 
 
 @dataclass(frozen=True)
@@ -74,101 +72,6 @@ class Match:
     matched: str
 
 
-@dataclass(frozen=True)
-class _Hashes:
-    """Hashes in ascending order, each with what it stands for."""
-
-    hashes_M: np.ndarray
-    questions_M: np.ndarray
-    starts_M: np.ndarray
-
-    @classmethod
-    def of(cls, hashes: np.ndarray, questions: np.ndarray, starts: np.ndarray) -> _Hashes:
-        order = np.argsort(hashes, kind="stable")
-        return cls(hashes[order], questions[order], starts[order])
-
-    def only(self, kept: np.ndarray) -> _Hashes:
-        """The rows under a mask."""
-        return _Hashes(self.hashes_M[kept], self.questions_M[kept], self.starts_M[kept])
-
-    def small(self) -> _Hashes:
-        """The same in 32 bits, which hold the places of two billion words."""
-        return _Hashes(
-            self.hashes_M, self.questions_M.astype(np.int32), self.starts_M.astype(np.int32)
-        )
-
-    def present(self, hashes: np.ndarray) -> np.ndarray:
-        """The places in ``hashes`` of those that are held."""
-        if not len(self.hashes_M):
-            return np.empty(0, np.int64)
-        at = np.searchsorted(self.hashes_M, hashes)
-        return np.flatnonzero(self.hashes_M[np.minimum(at, len(self.hashes_M) - 1)] == hashes)
-
-    def held(self, value: Any) -> range:
-        """The rows of one hash, in the order of the questions."""
-        first = int(np.searchsorted(self.hashes_M, value, side="left"))
-        return range(first, int(np.searchsorted(self.hashes_M, value, side="right")))
-
-
-@dataclass
-class _Powers:
-    """Powers of the base and of its inverse modulo 2^64, made longer as texts need it."""
-
-    powers: np.ndarray = field(default_factory=lambda: np.ones(1, np.uint64))
-    inverses: np.ndarray = field(default_factory=lambda: np.ones(1, np.uint64))
-
-    def upto(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        if length > len(self.powers):
-            size = max(length, 2 * len(self.powers), 4096)
-            self.powers, self.inverses = _geometric(_BASE, size), _geometric(_INVERSE, size)
-        return self.powers[:length], self.inverses[:length]
-
-
-def _geometric(base: int, size: int) -> np.ndarray:
-    values = np.ones(1, np.uint64)
-    while len(values) < size:
-        values = np.concatenate([values, values * np.uint64(pow(base, len(values), 1 << 64))])
-    return values
-
-
-def _mixed(ids: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of each word id (splitmix64)."""
-    mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-_POWERS = _Powers()
-
-
-class _Text:
-    """A sequence of word ids with hashes of any of its windows, and lengths counted in units."""
-
-    def __init__(self, ids: np.ndarray, units: np.ndarray) -> None:
-        powers, self._inverses = _POWERS.upto(len(ids) + 1)
-        self.ids = ids
-        self._sums = np.zeros(len(ids) + 1, np.uint64)
-        np.cumsum(_mixed(ids) * powers[:-1], out=self._sums[1:])
-        self._units = np.zeros(len(ids) + 1, np.int64)
-        np.cumsum(units[ids], out=self._units[1:])
-
-    def hashes(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Hashes of the windows [start, end): equal for equal words, wherever they stand."""
-        lengths = (ends - starts).astype(np.uint64)  # so that a window is no prefix of another
-        return (self._sums[ends] - self._sums[starts]) * self._inverses[starts] + lengths
-
-    def units(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Units of the windows [start, end)."""
-        return self._units[ends] - self._units[starts]
-
-    def windows(self, units: int) -> tuple[np.ndarray, np.ndarray]:
-        """Starts and ends of the shortest windows of at least some units; one for each start."""
-        ends = np.searchsorted(self._units, self._units[:-1] + units)
-        starts = np.flatnonzero(ends < len(self._units))
-        return starts, ends[starts]
-
-
 _PARTS = ("hashes", "questions", "starts")
 _HASHED = ("whole", "anchors", "grams")
 
@@ -201,11 +104,11 @@ def _arrays(
     rules: OverlapRules,
 ) -> dict[str, np.ndarray]:
     """The arrays of an index: all questions' words one after the other, and hashes of windows."""
-    text, offsets = _Text(flat, units), _offsets(lengths)
+    text, offsets = Text(flat, units), _offsets(lengths)
     owner = np.repeat(np.arange(len(lengths)), lengths)
     first, last = offsets[:-1], offsets[1:]
     long_enough = np.flatnonzero(text.units(first, last) >= FEWEST_FIELD_WORDS * UNITS_OF_WORD)
-    whole = _Hashes.of(text.hashes(first, last)[long_enough], long_enough, first[long_enough])
+    whole = Hashes.of(text.hashes(first, last)[long_enough], long_enough, first[long_enough])
     anchors = _windows(text, owner, rules.min_words)
     is_first = anchors.starts_M == first[anchors.questions_M]
     grams = _windows(text, owner, rules.ngram)
@@ -220,15 +123,15 @@ def _arrays(
     return {"flat": flat.astype(np.int32), "lengths": lengths, **parts}
 
 
-def _windows(text: _Text, owner: np.ndarray, words: int) -> _Hashes:
+def _windows(text: Text, owner: np.ndarray, words: int) -> Hashes:
     """The windows of some words that lie within one question each."""
     starts, ends = text.windows(words * UNITS_OF_WORD)
     whole = owner[starts] == owner[ends - 1]
     starts, ends = starts[whole], ends[whole]
-    return _Hashes.of(text.hashes(starts, ends), owner[starts], starts)
+    return Hashes.of(text.hashes(starts, ends), owner[starts], starts)
 
 
-def _different(grams: _Hashes, text: _Text, words: int, counts: np.ndarray) -> np.ndarray:
+def _different(grams: Hashes, text: Text, words: int, counts: np.ndarray) -> np.ndarray:
     """The units that each n-gram's words tell, each word once."""
     flat = text.ids
     order = np.argsort(flat, kind="stable")
@@ -246,7 +149,7 @@ def _different(grams: _Hashes, text: _Text, words: int, counts: np.ndarray) -> n
     return told
 
 
-def _without_boilerplate(grams: _Hashes, file_of: np.ndarray, limit: int) -> _Hashes:
+def _without_boilerplate(grams: Hashes, file_of: np.ndarray, limit: int) -> Hashes:
     """One row for each n-gram and question, but for n-grams of too many questions of one file.
 
     Rows of one hash stand in the order of the questions, and questions in that of the files.
@@ -286,7 +189,7 @@ class QuestionIndex:
         self._flat, self._lengths = arrays["flat"], arrays["lengths"]
         self._starts = _offsets(self._lengths)
         self._whole, self._anchors, self._grams = (
-            _Hashes(*(arrays[f"{name}_{part}"] for part in _PARTS)) for name in _HASHED
+            Hashes(*(arrays[f"{name}_{part}"] for part in _PARTS)) for name in _HASHED
         )
 
     @classmethod
@@ -359,7 +262,7 @@ class QuestionIndex:
         ids = self._ids(words)
         if not ids.any():
             return None
-        text = _Text(ids, self._units)
+        text = Text(ids, self._units)
         whole = [*self._equal(texts, turns), *self._contained(text)]
         if whole:
             return self._match(EXACT, min(whole), normal_words(self.questions[min(whole)].text))
@@ -373,11 +276,11 @@ class QuestionIndex:
         for words in fields:
             ids = self._ids(words)
             if len(ids) and ids.all():
-                text = _Text(ids, self._units)
+                text = Text(ids, self._units)
                 found += self._wholes(text, 0, len(ids))
         return found
 
-    def _contained(self, text: _Text) -> list[int]:
+    def _contained(self, text: Text) -> list[int]:
         """Questions of enough words that stand whole in a text."""
         starts, ends = text.windows(self.rules.min_words * UNITS_OF_WORD)
         hashes = text.hashes(starts, ends)
@@ -391,20 +294,20 @@ class QuestionIndex:
                     found += self._wholes(text, start, start + length)
         return found
 
-    def _wholes(self, text: _Text, start: int, end: int) -> list[int]:
+    def _wholes(self, text: Text, start: int, end: int) -> list[int]:
         """Questions whose words are exactly those of a window."""
         value = text.hashes(np.array([start]), np.array([end]))[0]
         rows = self._whole.held(value)
         questions = self._whole.questions_M[rows.start : rows.stop].tolist()
         return [q for q in questions if self._is_at(q, self._starts[q], text, start, end)]
 
-    def _is_at(self, question: int, at: Any, text: _Text, start: int, end: int) -> bool:
+    def _is_at(self, question: int, at: Any, text: Text, start: int, end: int) -> bool:
         """Whether the words of a question from a place on are those of a window."""
         last = at + end - start
         inside = last <= self._starts[question + 1]
         return bool(inside and np.array_equal(self._flat[at:last], text.ids[start:end]))
 
-    def _shared(self, text: _Text, words: Sequence[str]) -> Match | None:
+    def _shared(self, text: Text, words: Sequence[str]) -> Match | None:
         """The first question that shares an n-gram, with the whole run of shared words."""
         starts, ends = text.windows(self.rules.ngram * UNITS_OF_WORD)
         hashes = text.hashes(starts, ends)
@@ -418,7 +321,7 @@ class QuestionIndex:
                         return self._match(NGRAM, question, words[start:stop])
         return None
 
-    def _run(self, question: int, at: int, text: _Text, start: int) -> int:
+    def _run(self, question: int, at: int, text: Text, start: int) -> int:
         """How many words go on to be the same."""
         rest = min(int(self._starts[question + 1]) - at, len(text.ids) - start)
         same = self._flat[at : at + rest] == text.ids[start : start + rest]

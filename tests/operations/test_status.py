@@ -7,7 +7,8 @@ from pathlib import Path
 from small_workspace import RELEASE, RUN, make
 
 from mixup.lock import acquire
-from mixup.operations.status import status, status_lines
+from mixup.operations.status import status
+from mixup.operations.status_text import status_lines
 from mixup.operations.text import byte_count
 from mixup.records import TABLES
 from mixup.tables import Committer, Completion

@@ -211,7 +211,7 @@ def test_a_key_of_nothing_is_refused(small, key):
 
 
 def test_an_ambiguous_prefix_names_what_it_could_be(small, monkeypatch):
-    monkeypatch.setattr("mixup.operations.trace.MIN_PREFIX", 0)
+    monkeypatch.setattr("mixup.operations.keys.MIN_PREFIX", 0)
     with pytest.raises(ConfigError, match="ambiguous, 15 keys"):
         trace(small.workspace, "")
 

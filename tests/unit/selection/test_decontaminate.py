@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixup.selection import decontaminate
+from mixup.selection import windows
 from mixup.selection.decontaminate import (
     CUT_CHARS,
     EXACT,
@@ -140,7 +140,7 @@ def test_less_than_half_different_words_are_no_evidence(text, is_found):
 
 def test_a_hash_that_collides_is_no_match(monkeypatch):
     """With a hash that tells nothing but the length apart, only equal words are found."""
-    monkeypatch.setattr(decontaminate, "_mixed", lambda ids: np.zeros(len(ids), np.uint64))
+    monkeypatch.setattr(windows, "_mixed", lambda ids: np.zeros(len(ids), np.uint64))
     index = index_of(LONG, MIDDLE, SHORT)
     assert index.find([" ".join(["clips", "friends", "natalia", "sold", "in"] * 6)]) is None
     assert index.find(["basketball did originate where"]) is None
