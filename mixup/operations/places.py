@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
@@ -122,15 +123,18 @@ def at_place(view: View, path: str, number: int) -> dict[str, Any]:
     if _has_lines(file["path"]):
         offset = _line_offset(file["path"], number, size=file["size"])
     place = {"path": file["path"], "offset": offset, **_number(file, offset)}
-    for part in scan_files(view.workspace, "occurrences", view.tables["occurrences"].paths):
-        here = pc.and_(
-            pc.equal(part["file"], file["fingerprint"]), pc.equal(part["offset"], offset)
-        )
-        for uid in part.filter(here)["uid"].to_pylist():
+    for part in _of_file(view, "occurrences", file, ["file", "offset", "uid"]):
+        for uid in part.filter(pc.equal(part["offset"], offset))["uid"].to_pylist():
             return {"place": place, "uid": uid}
-    held = _quarantined(view, file["fingerprint"])
-    found = [row for row in held if row["offset"] == offset]
-    found = found or [row for row in held if row["offset"] < 0]  # the file broke off
+    # An offset below 0 stands for all that came after the place where a file broke off.
+    held = [
+        row
+        for part in _of_file(view, "quarantine", file)
+        for row in part.filter(
+            pc.or_(pc.equal(part["offset"], offset), pc.less(part["offset"], 0))
+        ).to_pylist()
+    ]
+    found = [row for row in held if row["offset"] == offset] or held
     if not found:
         raise ConfigError(
             f"nothing was read from {file['path']}:{number}: neither table occurrences nor "
@@ -157,13 +161,12 @@ def _file(view: View, path: str) -> dict[str, Any]:
     return max(found, key=lambda file: str(file.get("ingested_at") or ""))
 
 
-def _quarantined(view: View, fingerprint: str) -> list[dict[str, Any]]:
-    paths: Sequence[str] = view.tables["quarantine"].paths
-    return [
-        row
-        for part in scan_files(view.workspace, "quarantine", paths)
-        for row in part.filter(pc.equal(part["file"], fingerprint)).to_pylist()
-    ]
+def _of_file(
+    view: View, table: str, file: Mapping[str, Any], columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """The rows of a table that came from one file, a row group at a time."""
+    for part in scan_files(view.workspace, table, view.tables[table].paths, columns):
+        yield part.filter(pc.equal(part["file"], file["fingerprint"]))
 
 
 def _bad_row(row: Mapping[str, Any]) -> dict[str, Any]:

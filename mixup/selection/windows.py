@@ -25,6 +25,7 @@ class Hashes:
 
     @classmethod
     def of(cls, hashes: np.ndarray, questions: np.ndarray, starts: np.ndarray) -> Hashes:
+        """Sort hashes; equal ones keep the order in which they are given."""
         order = np.argsort(hashes, kind="stable")
         return cls(hashes[order], questions[order], starts[order])
 
