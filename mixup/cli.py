@@ -189,7 +189,12 @@ def _add_operations(commands: Any) -> None:
         "status", _status, "Show what a workspace holds, who writes to it and its release."
     )
     trace = add("trace", _trace, "Follow a record, cluster, sample or release row both ways.")
-    trace.add_argument("key", metavar="KEY", help="its key, or at least 6 leading characters")
+    trace.add_argument(
+        "key",
+        metavar="KEY",
+        help="its key, or at least 6 leading characters; or a place of an input file, such as "
+        "pool/file.jsonl:12 (line from 1) or pool/file.parquet:12 (row from 0)",
+    )
     for command in (status, trace):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     report = add("report", _report, "Print where the current release's report lies.")
@@ -220,13 +225,20 @@ def _refresh(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from mixup.operations.status import status, status_lines
+    from mixup.operations.status import status
+    from mixup.operations.status_text import status_lines
 
     found = status(_workspace(options.workspace))
     if options.json:
         _print_json(found.to_json())
     else:
-        _print(status_lines(found))
+        _print(status_lines(found, color=_shows_color()))
+
+
+def _shows_color() -> bool:
+    """Whether stdout is a terminal that shows colors, and nobody asked for none (NO_COLOR)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
 
 
 def _trace(options: argparse.Namespace) -> None:

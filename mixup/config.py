@@ -138,6 +138,29 @@ Rater = Annotated[
 ]
 
 
+class DecontaminateConfig(Section):
+    """Evaluation questions that may not get into a release."""
+
+    paths: list[str] = []
+    """Evaluation files, as `ingest.paths`; rows and samples that hold one of their questions are
+    left out. Empty checks nothing."""
+    columns: list[str] | None = None
+    """Columns that make up the question, as far as a file has them; null takes the first of
+    question, query, prompt, instruction (with input), ... Of a file with several splits the rows of
+    `train` are no evaluation questions."""
+    ngram: Annotated[int, Field(ge=5)] = 13
+    """A text that shares this many words in a row with a question holds it."""
+    min_words: Annotated[int, Field(ge=4)] = 8
+    """A question of fewer words is found only as all of a turn, not within a text. In scripts
+    without spaces a letter counts as half a word."""
+    max_questions: Count = 10
+    """Words in a row that occur in more questions of one file are that benchmark's wording and are
+    not looked for."""
+    min_share: Share = 0.05
+    """The shared words must be at least this share of the question's: at 0.05 any 13 words of a
+    question of up to 260 words, more of a longer one, which is mostly pasted code or text."""
+
+
 class CurateConfig(Section):
     """Quality posterior, long-tail score and near-duplicates."""
 
@@ -319,6 +342,7 @@ class RefreshConfig(Section):
     embed: EmbedConfig = EmbedConfig()
     rate: Rater = ReferenceRater()
     """How rows get ratings; one of two kinds."""
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
     curate: CurateConfig = CurateConfig()
     cluster: ClusterConfig = ClusterConfig()
     distill: DistillConfig = DistillConfig()

@@ -187,6 +187,20 @@ _SPECS = (
         bucket_by="uid",
     ),
     _spec(
+        "contamination",
+        ["uid", "questions"],
+        [
+            ("uid", pa.string()),
+            ("questions", pa.string()),
+            ("kind", pa.string()),
+            ("benchmark", pa.string()),
+            ("question", pa.string()),
+            ("place", pa.string()),
+            ("matched", pa.string()),
+        ],
+        bucket_by="uid",
+    ),
+    _spec(
         "curation",
         ["uid"],
         [

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from pyarrow import fs
+
 from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Holder, holder_of
-from mixup.operations.text import labeled, moment, rows_line, table_lines
+from mixup.operations.view import View
 from mixup.records import TABLES
-from mixup.report.wording import duration
-from mixup.stages.publish import current_release
-from mixup.tables import row_count, version
+from mixup.stages.rate import rater_revision
+from mixup.tables import open_table, scan_files, snapshot
 from mixup.workspace import Workspace
 
+_MOST_FILES = 1024
+_WITH_REASONS = ("quarantine", "embeddings", "ratings", "samples", "rewards")
 _LOCK_READS = 5
 
 
 @dataclass(frozen=True)
 class TableState:
-    """A table's rows at its current version."""
+    """A table's rows, version and bytes as its log states them."""
 
     rows: int
     version: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,23 @@ class LockState:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run: when it started, and when it ended with which release (None: it did not)."""
+    """The run that started last.
+
+    Attributes:
+        run: Its id.
+        started: When it started; None if its id does not tell.
+        ended: When it ended with a release; None if it did not.
+        release: That release.
+        table: The table that it committed to last, or None.
+        committed: When that was.
+    """
 
     run: str
     started: float | None
     ended: float | None
     release: str | None
+    table: str | None = None
+    committed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,43 +81,92 @@ class Status:
         uri: The workspace.
         tables: The tables that exist, in the order of the flow.
         release: The folder of the current release, or None.
+        releases: How many releases are there.
         manifest: Its manifest; empty without one.
         lock: Who holds the lock, or None.
         last_run: The run that started last, or None.
+        reasons: Table to reasons why a row has no value, most frequent first; None where the table
+            has too many files to be looked through for a glance.
+        disk_bytes: Bytes of all files of a local workspace, None elsewhere.
     """
 
     uri: str
     tables: Mapping[str, TableState]
     release: str | None
+    releases: int
     manifest: Mapping[str, Any]
     lock: LockState | None
     last_run: RunState | None
+    reasons: Mapping[str, Mapping[str, int] | None]
+    disk_bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
         """Tables and release, as ``mixup status --json`` prints them."""
-        tables = {name: vars(state) for name, state in self.tables.items()}
+        tables = {
+            name: {"rows": state.rows, "version": state.version}
+            for name, state in self.tables.items()
+        }
         return {"tables": tables, "release": self.release}
 
 
 def status(workspace: Workspace) -> Status:
-    """Look at a workspace; reads logs and small documents only, and writes nothing."""
-    versions = {name: version(workspace, name) for name in TABLES}
-    tables = {
-        name: TableState(row_count(workspace, name), found)
-        for name, found in versions.items()
-        if found >= 0
-    }
-    current = current_release(workspace)
-    folder = None if current is None else f"releases/{current[0]}"
-    manifest = workspace.read_json(f"{folder}/manifest.json") if folder else None
+    """Look at a workspace; reads logs, small documents and reasons only, and writes nothing."""
+    opened = {name: open_table(workspace, name) for name in TABLES}
+    there = {name: table for name, table in opened.items() if table is not None}
+    view = View.of(workspace)
+    folder = None if view.release is None else f"{workspace.uri}/releases/{view.release}"
     return Status(
         uri=workspace.uri,
-        tables=tables,
-        release=f"{workspace.uri}/{folder}" if folder else None,
-        manifest=manifest or {},
+        tables={name: _table_state(table) for name, table in there.items()},
+        release=folder,
+        releases=len(view.releases),
+        manifest=view.manifest,
         lock=_lock(workspace),
-        last_run=_last_run(workspace),
+        last_run=_last_run(workspace, there),
+        reasons={name: _reasons(view, name) for name in _WITH_REASONS if name in there},
+        disk_bytes=_disk_bytes(workspace) if workspace.is_local else None,
     )
+
+
+def _table_state(table: DeltaTable) -> TableState:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return TableState(0, table.version(), 0)
+    sums = {name: pc.sum(actions[name]).as_py() or 0 for name in ("num_records", "size_bytes")}
+    return TableState(int(sums["num_records"]), table.version(), int(sums["size_bytes"]))
+
+
+def _reasons(view: View, name: str) -> dict[str, int] | None:
+    """Rows of a table without a value by reason, under the release's models where it states them.
+
+    Only the columns of reasons are read, and none where there are too many files.
+    """
+    paths = snapshot(view.workspace, name).paths
+    if len(paths) > _MOST_FILES:
+        return None
+    column, revision = _revision(view, name)
+    found: Counter[str] = Counter()
+    for part in scan_files(view.workspace, name, paths, ["reason", *([column] if column else [])]):
+        rows = part if revision is None else part.filter(pc.equal(part[column], revision))
+        for count in pc.value_counts(rows["reason"].drop_null()).to_pylist():
+            found[count["values"]] += count["counts"]
+    return dict(found.most_common())
+
+
+def _revision(view: View, name: str) -> tuple[str | None, str | None]:
+    """The column that tells whose outcomes the rows of a table are, and its value today."""
+    if name == "ratings" and view.config is not None:
+        return "rater", rater_revision(view.config.rate)
+    models = {model["role"]: model["revision"] for model in view.manifest.get("models", ())}
+    if name == "embeddings" and "encoder" in models:
+        return "encoder", models["encoder"]
+    return None, None
+
+
+def _disk_bytes(workspace: Workspace) -> int:
+    filesystem, root = workspace.filesystem()
+    infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    return sum(info.size or 0 for info in infos)
 
 
 def _lock(workspace: Workspace) -> LockState | None:
@@ -121,13 +190,27 @@ def _holder(workspace: Workspace) -> Holder | None:
     raise TableError(f"the lock of {workspace.uri} cannot be read; a run is taking it: try again")
 
 
-def _last_run(workspace: Workspace) -> RunState | None:
+def _last_run(workspace: Workspace, tables: Mapping[str, DeltaTable]) -> RunState | None:
     """The run with the largest id: ids begin with the time at which a run started."""
     runs = [name for name in workspace.list("runs") if name[:1].isdigit()]
     if not runs:
         return None
-    summary = workspace.read_json(f"runs/{runs[-1]}/summary.json") or {}
-    return RunState(runs[-1], _started(runs[-1]), summary.get("ended"), summary.get("release"))
+    run = runs[-1]
+    summary = workspace.read_json(f"runs/{run}/summary.json") or {}
+    state = RunState(run, _started(run), summary.get("ended"), summary.get("release"))
+    last = [(at, name) for name, table in tables.items() if (at := _committed(table, run))]
+    if not last:
+        return state
+    committed, name = max(last)
+    return replace(state, table=name, committed=committed)
+
+
+def _committed(table: DeltaTable, run: str) -> float | None:
+    """When a run committed to a table, if that was the table's last commit."""
+    for commit in table.history(1):
+        if json.loads(commit.get("mixup", "{}")).get("run") == run:
+            return commit["timestamp"] / 1000
+    return None
 
 
 def _started(run: str) -> float | None:
@@ -136,47 +219,3 @@ def _started(run: str) -> float | None:
     except ValueError:
         return None
     return moment.replace(tzinfo=UTC).timestamp()
-
-
-def status_lines(status: Status) -> list[str]:
-    """A workspace at a glance."""
-    rows = [(name, f"{state.rows:,}", str(state.version)) for name, state in status.tables.items()]
-    tables = table_lines([("table", "rows", "version"), *rows]) if rows else ["  no table yet"]
-    release = [labeled("release", status.release or "none yet")]
-    if status.release and status.manifest:
-        release += [
-            rows_line(status.manifest["counts"]),
-            labeled("made", status.manifest["created_at"]),
-        ]
-    return [
-        labeled("workspace", status.uri),
-        "",
-        *tables,
-        "",
-        *release,
-        labeled("lock", _lock_words(status.lock)),
-        labeled("last run", _run_words(status.last_run, status.lock)),
-    ]
-
-
-def _lock_words(lock: LockState | None) -> str:
-    if lock is None:
-        return "free"
-    holder = lock.holder
-    text = f"held by run {holder.run} (process {holder.pid} on {holder.host}) since "
-    text += moment(holder.since)
-    if lock.is_alive is False:
-        return f"{text}; that process has ended, so the next run takes it over"
-    if lock.is_alive is None and lock.beat_s is not None:
-        return f"{text}; last heartbeat {duration(max(lock.beat_s, 0.0))} ago"
-    return text
-
-
-def _run_words(run: RunState | None, lock: LockState | None) -> str:
-    if run is None:
-        return "none yet"
-    started = "" if run.started is None else f", started {moment(run.started)}"
-    if run.ended is not None:
-        return f"{run.run}{started}, ended {moment(run.ended)} with release {run.release}"
-    runs = lock is not None and lock.holder.run == run.run and lock.is_alive is not False
-    return f"{run.run}{started}, {'running' if runs else 'did not finish; run the job again'}"

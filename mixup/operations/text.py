@@ -14,7 +14,7 @@ from typing import Any
 
 from mixup.report.wording import FATES, duration, fate_label, percent, visible
 
-_LABEL = 13
+LABEL = 13
 _SHORT_CHARS = 280
 
 
@@ -57,7 +57,7 @@ def refresh_lines(
 
 def labeled(label: str, text: str) -> str:
     """A line that begins with a label, aligned with others."""
-    return f"{label:<{_LABEL}}{text}"
+    return f"{label:<{LABEL}}{text}"
 
 
 def rows_line(counts: Mapping[str, int]) -> str:
@@ -107,6 +107,16 @@ def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def byte_count(size: int) -> str:
+    """Bytes in the unit that reads well."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def moment(seconds: float) -> str:

@@ -1,29 +1,30 @@
 """Trace: what became of a record, and what a cluster, a sample or a release row was made from.
 
-A key's leading characters say in which bucket its row lies, so a trace reads the files of a few
-buckets. Only a sample's key does not (samples lie with their cluster): those are looked for last.
+Forwards, to the fate in the current release and to the rows of all releases; backwards, to members
+and the places of the input files they stand at. Also from a place of an input file. What the tables
+no longer hold is told from the lineage of the releases.
+
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
 
 from mixup.errors import ConfigError
 from mixup.ledger import FATE_MERGED, FATE_ORIGINAL, left_out
-from mixup.operations.view import View, occurrences_of
-from mixup.records import KEY_BYTES, bucket_of
+from mixup.operations.keys import resolve
+from mixup.operations.places import at_place, occurrence, occurrences_of, place_of
+from mixup.operations.releases import lineage_rows, release_row
+from mixup.operations.view import View
+from mixup.records import bucket_of
 from mixup.stages.rate import rater_revision
 from mixup.stages.survey import CLUSTER_NOT_DISTILLED, CLUSTER_REJECTED, record_fate
 from mixup.stages.verdicts import Verdict
 from mixup.tables import scan_files
 from mixup.workspace import Workspace
-
-MIN_PREFIX = 6
-_KEY_CHARS = 2 * KEY_BYTES
-_SHOWN_KEYS = 5
 
 
 def trace(workspace: Workspace, key: str) -> dict[str, Any]:
@@ -31,77 +32,33 @@ def trace(workspace: Workspace, key: str) -> dict[str, Any]:
 
     Args:
         workspace: The workspace.
-        key: The key of a record, cluster, sample or release row, or at least ``MIN_PREFIX`` leading
-            characters of one.
+        key: The key of a record, cluster, sample or release row, or at least 6 leading
+            characters of one; or a place of an input file, ``path:NUMBER`` (see ``at_place``).
 
     Returns:
-        JSON data: ``kind`` (record, cluster, sample or row), ``key``, ``release``, ``moved_on``
-        (whether the tables are newer than the release), and what the kind has.
+        JSON data: ``kind`` (record, cluster, sample, row or quarantine), ``key``, ``release``,
+        ``moved_on`` (whether the tables are newer than the release), ``releases`` (in which
+        releases it is a row or part of one), and what the kind has.
 
     Raises:
         ConfigError: If nothing has the key, or several things do.
     """
     view = View.of(workspace)
-    kind, full = _resolve(view, key)
+    about = {"release": view.release, "moved_on": view.release is not None and view.has_moved_on}
+    if place := place_of(key):
+        found = at_place(view, *place)
+        if "uid" not in found:
+            return {"kind": "quarantine", "key": key, **about, "releases": [], **found}
+        parts = _record(view, found["uid"])
+        return {"kind": "record", "key": found["uid"], **about, **parts, "place": found["place"]}
+    kind, full = resolve(view, key)
     parts = {
         "record": _record,
         "cluster": _cluster,
         "sample": _sample,
         "row": _row,
     }[kind](view, full)
-    moved_on = view.release is not None and view.has_moved_on
-    return {"kind": kind, "key": full, "release": view.release, "moved_on": moved_on, **parts}
-
-
-def _resolve(view: View, key: str) -> tuple[str, str]:
-    """The kind and the whole key that a prefix stands for."""
-    prefix = key.strip().lower()
-    if not MIN_PREFIX <= len(prefix) <= _KEY_CHARS or set(prefix) - set("0123456789abcdef"):
-        raise ConfigError(
-            f"{key!r} is no key: expected {MIN_PREFIX} to {_KEY_CHARS} hexadecimal characters"
-        )
-    found: dict[str, str] = {}
-    for kind, keys in _candidates(view, prefix):
-        for full in keys:
-            found.setdefault(full, kind)
-        if found and len(prefix) == _KEY_CHARS:
-            break
-    if not found:
-        raise ConfigError(
-            f"nothing in {view.workspace.uri} has the key {prefix}: no record, cluster, sample "
-            "or release row"
-        )
-    if len(found) > 1:
-        shown = ", ".join(f"{kind} {full}" for full, kind in list(found.items())[:_SHOWN_KEYS])
-        raise ConfigError(f"{prefix} is ambiguous, {len(found)} keys begin so: {shown}; type more")
-    ((full, kind),) = found.items()
-    return kind, full
-
-
-def _candidates(view: View, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """Whole keys that begin so, by kind, the cheapest to find first."""
-    for kind, table, column in (("record", "records", "uid"), ("cluster", "clusters", "cluster")):
-        yield kind, _beginning(view, table, column, _near(view, table, prefix), prefix)
-    rows = view.lineage["id"]
-    yield "row", sorted(set(rows.filter(pc.starts_with(rows, prefix)).to_pylist()))
-    yield "sample", _beginning(view, "samples", "sample", view.tables["samples"].paths, prefix)
-
-
-def _near(view: View, table: str, prefix: str) -> list[str]:
-    """The files of the buckets that keys with a prefix can lie in."""
-    first, last = (
-        bucket_of(prefix.ljust(_KEY_CHARS, fill), view.workspace.buckets) for fill in "0f"
-    )
-    found = view.tables[table]
-    return [path for bucket in range(first, last + 1) for path in found.in_bucket(bucket)]
-
-
-def _beginning(view: View, table: str, column: str, paths: Sequence[str], prefix: str) -> list[str]:
-    keys: set[str] = set()
-    for part in scan_files(view.workspace, table, paths, [column]):
-        found = part[column].filter(pc.starts_with(part[column], prefix))
-        keys.update(found.to_pylist())
-    return sorted(keys)
+    return {"kind": kind, "key": full, **about, **parts}
 
 
 def _record(view: View, uid: str) -> dict[str, Any]:
@@ -115,8 +72,10 @@ def _record(view: View, uid: str) -> dict[str, Any]:
         "turns": record["turns"],
         "occurrences": occurrences_of(view, uid),
         "rating": _rating(view, uid),
+        "contamination": _contamination(view, uid),
         "curation": curation,
         "fate": _fate(view, uid, curation, cluster),
+        "releases": view.memberships("member", uid),
         "cluster": None
         if cluster is None
         else {name: cluster[name] for name in ("cluster", "task", "cohesion", "fate")},
@@ -132,6 +91,16 @@ def _rating(view: View, uid: str) -> dict[str, Any] | None:
     return {name: rows[0][name] for name in names} if rows else None
 
 
+def _contamination(view: View, uid: str) -> dict[str, Any] | None:
+    """The record's outcome under the release's evaluation questions, else under any.
+
+    ``kind`` is null where it holds none of them; None where it was not compared with any.
+    """
+    rows = view.rows("contamination", "uid", uid)
+    rows.sort(key=lambda row: row["questions"] != view.questions)
+    return {name: rows[0][name] for name in rows[0] if name != "uid"} if rows else None
+
+
 def _fate(
     view: View,
     uid: str,
@@ -141,8 +110,7 @@ def _fate(
     """The record's fate in the current release and the row it is in; None without a release."""
     if view.release is None:
         return None
-    rows = view.lineage.filter(pc.equal(view.lineage["member"], uid)).to_pylist()
-    if rows:
+    if rows := view.released("member", uid):
         fate = FATE_ORIGINAL if rows[0]["kind"] == "original" else FATE_MERGED
         return {"fate": fate, "row": rows[0]["id"]}
     if cluster is not None:
@@ -160,13 +128,20 @@ def _cluster(view: View, key: str) -> dict[str, Any]:
         raise ConfigError(f"cluster {key} of {view.workspace.uri} has been dissolved")
     texts = zip(found["members"], found["inputs"], strict=True)
     members = [
-        {"uid": uid, "text": text, "occurrences": occurrences_of(view, uid)} for uid, text in texts
+        {
+            "uid": uid,
+            "text": text,
+            "rating": _rating(view, uid),
+            "occurrences": occurrences_of(view, uid),
+        }
+        for uid, text in texts
     ]
     names = ("cluster", "task", "cohesion", "tokens", "licence", "fate")
     return {
         **{name: found[name] for name in names},
         "members": members,
         "samples": found["samples"],
+        "releases": view.memberships("id", key),
     }
 
 
@@ -181,15 +156,54 @@ def _sample(view: View, key: str) -> dict[str, Any]:
     )
     found = _cluster(view, owner)
     found["samples"] = [sample for sample in found["samples"] if sample["sample"] == key]
-    return found
+    return {**found, "releases": view.memberships("sample", key)}
 
 
 def _row(view: View, key: str) -> dict[str, Any]:
-    """A release row whose record or cluster the tables no longer hold."""
-    rows = view.lineage.filter(pc.equal(view.lineage["id"], key)).to_pylist()
-    uids = sorted({row["member"] for row in rows})
-    members = [{"uid": uid, "occurrences": occurrences_of(view, uid)} for uid in uids]
-    return {"row_kind": rows[0]["kind"], "sample": rows[0]["sample"], "members": members}
+    """A row of a release whose record or cluster the tables no longer hold.
+
+    The newest release that has it is the witness: its lineage for members and places, its data for
+    the text. What the tables still hold of its sample and members is added.
+    """
+    made = view.memberships("id", key)
+    witness, sample = made[0]["release"], made[0]["sample"]
+    rows = lineage_rows(view.workspace, witness, "id", key)
+    data = release_row(view.workspace, witness, key)
+    names = ("messages", "task", "source", "licence", "quality")
+    return {
+        "row_kind": made[0]["kind"],
+        "witness": witness,
+        "sample": sample,
+        "samples": _samples_left(view, key, sample),
+        "row": None if data is None else {name: data.get(name) for name in names},
+        "members": [
+            {
+                "uid": uid,
+                "rating": _rating(view, uid),
+                "occurrences": _witnessed(view, [row for row in rows if row["member"] == uid]),
+            }
+            for uid in sorted({row["member"] for row in rows})
+        ],
+        "releases": made,
+    }
+
+
+def _witnessed(view: View, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The places that a lineage names; one of an older mixup may name none."""
+    placed = [row for row in rows if row.get("path")]
+    return [occurrence(view.files.get(row["file"], {}), row) for row in placed] or [
+        place for uid in {row["member"] for row in rows} for place in occurrences_of(view, uid)
+    ]
+
+
+def _samples_left(view: View, cluster: str, sample: str | None) -> list[dict[str, Any]]:
+    """The sample of a row whose cluster is dissolved, if it is there, with its rewards."""
+    if sample is None:
+        return []
+    held = [row for row in view.rows("samples", "cluster", cluster) if row["sample"] == sample]
+    rewards = view.rows("rewards", "sample", sample, placed_by=cluster)
+    values = {row["component"]: row["value"] for row in rewards}
+    return [{**_sample_row(row), "rewards": values, "released": True} for row in held]
 
 
 def _judged(view: View, key: str) -> dict[str, Any] | None:
@@ -209,7 +223,7 @@ def _verdicts(view: View, cluster: str) -> list[dict[str, Any]]:
     bucket = bucket_of(cluster, view.workspace.buckets)
     judgments = view.judge.judge(view.workspace, view.tables, bucket)
     found = next(item for item in judgments if item.cluster["cluster"] == cluster)
-    released = set(view.lineage["sample"].to_pylist())
+    released = {row["sample"] for row in view.released("id", cluster)}
     return [
         {
             **_sample_row(verdict.sample),
@@ -223,6 +237,7 @@ def _verdicts(view: View, cluster: str) -> list[dict[str, Any]]:
 def _sample_row(row: Mapping[str, Any]) -> dict[str, Any]:
     names = ("sample", "index", "constrained", "text", "thought", "turns", "finish", "tokens")
     unjudged = {"rewards": {}, "combined": None, "accepted": None, "reason": row["reason"]}
+    unjudged["contamination"] = None
     return {**{name: row[name] for name in names}, **unjudged, "released": False}
 
 
@@ -232,6 +247,7 @@ def _judgment(verdict: Verdict) -> dict[str, Any]:
         "combined": verdict.combined.value,
         "accepted": verdict.is_accepted,
         "reason": verdict.reason,
+        "contamination": None if verdict.contamination is None else vars(verdict.contamination),
     }
 
 
@@ -241,7 +257,7 @@ def _cluster_fate(
     """The fate that a cluster's members share in the current release."""
     if view.release is None:
         return None
-    if pc.any(pc.equal(view.lineage["id"], key)).as_py():
+    if view.released("id", key):
         return {"fate": FATE_MERGED, "row": key}
     state = "cluster_not_selected"
     if not samples:

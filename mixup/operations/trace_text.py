@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mixup.operations.text import indented, labeled, short
+from mixup.operations.text import LABEL, indented, labeled, short, width
 from mixup.report.wording import fate_label, score, visible, words
 from mixup.rewards.rubric import COMPONENTS
 
+_SHOWN_RELEASES = 8
 _CURATED = (("quality", "quality"), ("long tail", "long_tail"))
 
 
 def trace_lines(found: Mapping[str, Any]) -> list[str]:
     """What ``trace`` found, for a person."""
-    lines = [f"{'release row' if found['kind'] == 'row' else found['kind']} {found['key']}"]
-    lines += {"record": _record, "cluster": _cluster, "sample": _cluster, "row": _release_row}[
-        found["kind"]
-    ](found)
+    kind = {"row": "release row", "quarantine": "quarantined"}.get(found["kind"], found["kind"])
+    lines = [f"{kind} {visible(found['key'])}"]
+    lines += {
+        "record": _record,
+        "cluster": _cluster,
+        "sample": _cluster,
+        "row": _release_row,
+        "quarantine": _quarantine,
+    }[found["kind"]](found)
     if found["moved_on"]:
         lines += ["", "note: the tables have changed since the release was made; refresh again"]
     return lines
@@ -27,13 +34,57 @@ def _record(found: Mapping[str, Any]) -> list[str]:
     about = ", ".join(part for part in (found["task"], found["language"]) if part)
     lines = [labeled("task", visible(f"{about}, about {found['tokens']:,} tokens"))]
     lines += [labeled("fate", _fate(found)), labeled("rating", _rating(found["rating"]))]
+    lines += _contamination(found["contamination"])
     lines += [labeled(label, text) for label, text in _curation(found["curation"])]
     if cluster := found["cluster"]:
         lines.append(labeled("cluster", f"{cluster['cluster']}: {_fate_words(cluster['fate'])}"))
+    lines += _releases(found)
     lines += ["", "occurs in:", *_places(found["occurrences"]), ""]
     for turn in found["turns"]:
         lines += [f"{visible(turn['role'])}:", *indented(turn["content"])]
     return lines
+
+
+def _quarantine(found: Mapping[str, Any]) -> list[str]:
+    place = found["place"]
+    lines = [labeled("place", f"{visible(place['path'])}, offset {place['offset']:,}")]
+    for row in found["quarantine"]:
+        lines.append(labeled("reason", words(row["reason"])))
+        lines += [labeled("detail", visible(row["detail"]).replace("\n", " "))]
+        lines += ["", "bytes as they stood there:", *indented(short(row["raw"]))]
+    return lines
+
+
+def _contamination(found: Mapping[str, Any] | None) -> list[str]:
+    """What a record or sample holds; nothing to say of one that was not compared or is clean."""
+    if found is None or found["kind"] is None:
+        return []
+    question = visible(found["question"]).replace("\n", " ")
+    place = f"{found['benchmark']} ({found['kind']}), {found['place']}"
+    return [
+        labeled("contaminated", visible(place)),
+        *(f"{' ' * LABEL}{line}" for line in _wrapped(f"question: {question}")),
+        *(f"{' ' * LABEL}{line}" for line in _wrapped(f"shared: {visible(found['matched'])}")),
+    ]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(short(text), width() - LABEL)
+
+
+def _releases(found: Mapping[str, Any]) -> list[str]:
+    """The rows of releases that it is, or is part of, the newest first."""
+    made = found["releases"]
+    if not made:
+        return [labeled("releases", "in none of those that are there")]
+    rows = [
+        f"{row['release']}{' (current)' if row['release'] == found['release'] else ''}: "
+        f"{row['kind']} row {row['row']}"
+        for row in made[:_SHOWN_RELEASES]
+    ]
+    more = len(made) - len(rows)
+    rows += [f"and {more:,} earlier"] if more else []
+    return [labeled("releases" if at == 0 else "", row) for at, row in enumerate(rows)]
 
 
 def _fate(found: Mapping[str, Any]) -> str:
@@ -77,11 +128,12 @@ def _cluster(found: Mapping[str, Any]) -> list[str]:
         labeled("task", visible(about)),
         labeled("licence", visible(found["licence"])),
         labeled("fate", _fate_words(found["fate"])),
+        *_releases(found),
         "",
         f"{len(found['members'])} members:",
     ]
     for member in found["members"]:
-        lines += [f"  {member['uid']}", *_places(member["occurrences"], indent=4)]
+        lines += [_member(member), *_places(member["occurrences"], indent=4)]
         lines += indented(short(member["text"]), indent=4)
     if not found["samples"]:
         return [*lines, "", "no samples: this cluster was not distilled"]
@@ -99,20 +151,34 @@ def _sample(row: Mapping[str, Any]) -> list[str]:
         f"{'' if row['constrained'] else 'un'}constrained, finish {words(row['finish'])}",
         f"    {verdict}{'; in the release' if row['released'] else ''}",
         f"    {', '.join(rewards)}, combined {score(row['combined'])}",
+        *(f"    {line}" for line in _contamination(row["contamination"])),
         *indented(text, indent=4),
     ]
 
 
 def _release_row(found: Mapping[str, Any]) -> list[str]:
+    row = found["row"] or {}
     lines = [
-        labeled("release", found["release"]),
-        labeled("kind", found["row_kind"]),
+        labeled("kind", f"{found['row_kind']}; the tables no longer hold what it was made from"),
+        labeled("told by", f"lineage of release {found['witness']}"),
         *([labeled("sample", found["sample"])] if found["sample"] else []),
+        *([labeled("licence", visible(row["licence"]))] if row else []),
+        *([labeled("quality", score(row["quality"]))] if row else []),
+        *_releases(found),
+        "",
         f"{len(found['members'])} members:",
     ]
     for member in found["members"]:
-        lines += [f"  {member['uid']}", *_places(member["occurrences"], indent=4)]
+        lines += [_member(member), *_places(member["occurrences"], indent=4)]
+    if found["samples"]:
+        lines += ["", "sample:", *(line for sample in found["samples"] for line in _sample(sample))]
+    for turn in row.get("messages") or ():
+        lines += ["", f"{visible(turn['role'])}:", *indented(turn["content"])]
     return lines
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    return f"  {member['uid']}  rating: {_rating(member['rating'])}"
 
 
 def _places(occurrences: Iterable[Mapping[str, Any]], indent: int = 2) -> list[str]:

@@ -7,28 +7,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyarrow import fs
 from pydantic import ValidationError
 
 from mixup.actors.rewards import RewardSettings
 from mixup.config import RefreshConfig
-from mixup.errors import TableError
+from mixup.operations.releases import lineage_rows, memberships, releases_of
 from mixup.records import bucket_of
+from mixup.stages.decontaminate import has_questions
 from mixup.stages.publish import current_release
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files, scan_files, snapshot
 from mixup.workspace import Workspace
 
-_READ_BYTES = 1 << 20
-_LINEAGE = ["id", "kind", "sample", "member"]
 _TABLES = (
     "files",
     "occurrences",
     "records",
     "ratings",
+    "contamination",
     "curation",
     "clusters",
     "samples",
@@ -58,7 +55,7 @@ class View:
         current = current_release(workspace)
         name = None if current is None else current[0]
         manifest = workspace.read_json(f"releases/{name}/manifest.json") if name else None
-        tables = {table: snapshot(workspace, table) for table in _TABLES}
+        tables = {table: snapshot(workspace, table) for table in (*_TABLES, "quarantine")}
         return cls(workspace, tables, name, manifest or {})
 
     def bucket(self, table: str, key: str) -> tuple[str, ...]:
@@ -90,23 +87,32 @@ class View:
         if self.config is None or "encoder" not in models:
             return None
         settings = RewardSettings.of(self.config, models["encoder"], models.get("reference"))
-        return Judge.of(self.config.reward, settings)
+        known = self.questions is not None and has_questions(self.workspace, self.questions)
+        return Judge.of(self.config.reward, settings, self.questions if known else None)
 
     @cached_property
-    def lineage(self) -> pa.Table:
-        """The release's lineage; bounded by the size of the release.
+    def releases(self) -> list[str]:
+        """The releases that are there, the newest first."""
+        return releases_of(self.workspace)
+
+    def released(self, column: str, value: str) -> list[dict[str, Any]]:
+        """The lineage of the current release with a value; empty without a release.
 
         Raises:
-            TableError: If the release lacks it.
+            TableError: If the release lacks its lineage.
         """
         if self.release is None:
-            return pa.table({name: pa.array([], pa.string()) for name in _LINEAGE})
-        filesystem, _ = self.workspace.filesystem()
-        path = self.workspace.path(f"releases/{self.release}/lineage.parquet")
-        try:
-            return pq.read_table(path, columns=_LINEAGE, filesystem=filesystem)
-        except FileNotFoundError as error:
-            raise TableError(f"{path} is missing, so no fate can be told") from error
+            return []
+        return lineage_rows(self.workspace, self.release, column, value)
+
+    def memberships(self, column: str, value: str) -> list[dict[str, Any]]:
+        """The rows of all releases with a value in their lineage."""
+        return memberships(self.workspace, self.releases, column, value)
+
+    @property
+    def questions(self) -> str | None:
+        """The revision of the evaluation questions that the release was checked against."""
+        return self.manifest.get("contamination", {}).get("questions")
 
     @cached_property
     def files(self) -> dict[str, dict[str, Any]]:
@@ -119,37 +125,3 @@ class View:
         """Whether a table has changed since the release was made from it."""
         made_from = self.manifest.get("tables", {})
         return any(self.tables[name].version != made_from.get(name) for name in _TABLES)
-
-
-def occurrences_of(view: View, uid: str) -> list[dict[str, Any]]:
-    """Where a record occurs: path, offset, line or row, source and licence."""
-    found = []
-    for row in view.rows("occurrences", "uid", uid):
-        file = view.files.get(row["file"], {})
-        place = {"path": file.get("path"), "offset": row["offset"], **_place(file, row["offset"])}
-        found.append({**place, "source": row["source"], "licence": row["licence"]})
-    return sorted(found, key=lambda place: (place["path"] or "", place["offset"]))
-
-
-def _place(file: Mapping[str, Any], offset: int) -> dict[str, int]:
-    """The row of a Parquet or Arrow file, or the line of a local plain JSONL file, from 1."""
-    path = file.get("path", "")
-    if path.endswith((".parquet", ".arrow")):
-        return {"row": offset}
-    if not path.endswith((".jsonl", ".ndjson")) or "://" in path:
-        return {}
-    line = _line_number(path, offset, size=file["size"])
-    return {} if line is None else {"line": line}
-
-
-def _line_number(path: str, offset: int, *, size: int) -> int | None:
-    """The line that starts at a byte offset; None if the file is gone or is not of that size."""
-    filesystem = fs.LocalFileSystem()
-    if filesystem.get_file_info(path).size != size:
-        return None
-    line = 1
-    with filesystem.open_input_stream(path, compression=None) as stream:
-        while offset > 0 and (data := stream.read(min(offset, _READ_BYTES))):
-            line += data.count(b"\n")
-            offset -= len(data)
-    return line

@@ -30,6 +30,13 @@ from mixup.records import content_key
 from mixup.report.digest import ModelUsed
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate import curate_and_cluster, curate_state
+from mixup.stages.decontaminate import (
+    decontaminate,
+    decontaminate_state,
+    ensure_questions,
+    evaluation_files,
+    questions_revision,
+)
 from mixup.stages.distill import Distiller, distill, distill_state, engine_demand
 from mixup.stages.embed import NO_DIRECTION, embed, embed_state
 from mixup.stages.ingest import ingest, pool_counts, unread_files
@@ -61,7 +68,7 @@ from mixup.stages.summary import (
 from mixup.stages.survey import SURVEYED, SurveySettings
 from mixup.stages.vacuum import clean_up
 from mixup.stages.verdicts import Judge
-from mixup.tables import read_files, scan_files, snapshot, version
+from mixup.tables import ensure_table, read_files, scan_files, snapshot, version
 from mixup.text.prompts import answer_pattern
 from mixup.text.tasks import TASKS
 from mixup.workspace import Workspace, ensure_workspace
@@ -83,6 +90,7 @@ class Plan:
         similarity: The encoder's thresholds.
         encoder: The encoder's revision.
         distiller: The distiller, its revision and settings.
+        evaluation: Files of evaluation questions that may not get into a release.
     """
 
     config: RefreshConfig
@@ -91,11 +99,17 @@ class Plan:
     similarity: Similarity
     encoder: str
     distiller: Distiller
+    evaluation: Sequence[SourceFile] = ()
+
+    @property
+    def questions(self) -> str | None:
+        """The revision of the index of evaluation questions; None where none are looked for."""
+        return questions_revision(self.config.decontaminate, self.evaluation)
 
     def cells(self) -> CellSettings:
         """What decides scores and clusters."""
         key = content_key([file.fingerprint for file in self.library]) if self.library else None
-        return CellSettings.of(self.config, self.similarity, self.encoder, key)
+        return CellSettings.of(self.config, self.similarity, self.encoder, key, self.questions)
 
     def library_revision(self, workspace: Workspace) -> str | None:
         """The revision of the reference library that these settings decide, if there is one."""
@@ -107,7 +121,7 @@ class Plan:
 
     def judge(self, workspace: Workspace) -> Judge:
         """The rules for samples."""
-        return Judge.of(self.config.reward, self.rewards(workspace))
+        return Judge.of(self.config.reward, self.rewards(workspace), self.questions)
 
     def models(self, workspace: Workspace) -> list[ModelUsed]:
         """The models that take part, the reference library among them."""
@@ -171,6 +185,7 @@ def refresh(config: RefreshConfig) -> Outcome:
         workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
         logger.info("run %s in %s", run, workspace.uri)
         clean_up(context, lease)
+        ensure_questions(workspace, config.decontaminate, plan.evaluation)
         with cluster(config.ray):
             check_place(workspace, shared=config.workspace_shared)
             _check_resources(plan)
@@ -197,6 +212,7 @@ def make_plan(config: RefreshConfig) -> Plan:
         similarity=similarity_of(config.embed.model, config.embed.similarity),
         encoder=model_revision(config.embed.model),
         distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
+        evaluation=evaluation_files(config.decontaminate),
     )
 
 
@@ -245,6 +261,13 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         "embed",
     )
     run(rate_state(context, config.rate), lambda: [rate(context, config.rate)], "rate")
+    ensure_table(workspace, "contamination")  # empty where nothing is looked for
+    if (questions := plan.questions) is not None:
+        run(
+            decontaminate_state(context, questions),
+            lambda: [decontaminate(context, questions)],
+            "decontaminate",
+        )
     limit = config.max_dropped_share
     _check_outcomes(workspace, "embeddings", ("encoder", plan.encoder), NO_DIRECTION, limit)
     rater = rater_revision(config.rate)
@@ -380,6 +403,8 @@ def _up_to_date(workspace: Workspace, plan: Plan) -> str | None:
         reward_state(context, judge),
         distill_state(context, plan.distiller, judge),
     )
+    if plan.questions is not None:
+        states = (*states, decontaminate_state(context, plan.questions))
     fresh = current[1] == content_key(_release_decides(workspace, plan))
     return current[0] if fresh and all(state.is_current for state in states) else None
 
@@ -423,6 +448,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
             skipped=progress.skipped,
             quarantine=quarantine,
             unreached=unreached,
+            questions=plan.questions,
             seconds=watch.seconds,
         )
         publish(workspace, name, folder, manifest_of(context, release), digest_of(context, release))

@@ -126,6 +126,29 @@ class ModelUsed:
 
 
 @dataclass(frozen=True)
+class ContaminationHit:
+    """A row of the pool, or a distilled sample, that holds an evaluation question.
+
+    Attributes:
+        key: uid of the record or key of the sample.
+        kind: ``exact`` or ``ngram``.
+        benchmark: the evaluation file's name.
+        question: the question, cut to 300 characters.
+        place: path:offset of the question.
+        source: source of the row, or ``distilled``.
+        matched: the words that matched.
+    """
+
+    key: str
+    kind: str
+    benchmark: str
+    question: str
+    place: str
+    source: str
+    matched: str
+
+
+@dataclass(frozen=True)
 class Digest:
     """Everything that the report shows.
 
@@ -155,6 +178,8 @@ class Digest:
         models: models that took part.
         tables: table to the version that the release read.
         notes: plain statements that a reader must see, such as a shortfall.
+        contamination: rows and samples left out for an evaluation question, a draw of them.
+        contamination_counts: evaluation file to rows of the pool left out, all of them.
 
     Raises:
         ShapeError: if a histogram has the wrong number of bins.
@@ -184,6 +209,8 @@ class Digest:
     models: tuple[ModelUsed, ...] = ()
     tables: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    contamination: tuple[ContaminationHit, ...] = ()
+    contamination_counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check("ratings", self.ratings, RATING_BINS)

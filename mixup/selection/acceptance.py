@@ -18,8 +18,11 @@ REJECTIONS = (
     "low_alignment",
     "low_coverage",
     "low_reward",
+    "contaminated",
 )
 """Reasons besides those of the parser, in the order in which they are looked for."""
+CONTAMINATED = REJECTIONS[-1]
+"""Holds an evaluation question: looked for last, in samples that pass everything else."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mixup.config import ClusterConfig, ColumnRater, CurateConfig, RefreshConfig
 from mixup.quality.curation import CurationSettings
 from mixup.records import Turn
 from mixup.selection.licences import union
+from mixup.stages.decontaminate import contamination_of
 from mixup.stages.embed import vectors_from_arrow
 from mixup.stages.pool import pool_by_age
 from mixup.stages.rate import rater_revision
@@ -33,12 +34,26 @@ class CellSettings:
     only_rated: bool
     licences: tuple[str, ...] | None
     library: str | None = None
+    questions: str | None = None
 
     @classmethod
     def of(
-        cls, config: RefreshConfig, similarity: Similarity, encoder: str, library: str | None
+        cls,
+        config: RefreshConfig,
+        similarity: Similarity,
+        encoder: str,
+        library: str | None,
+        questions: str | None = None,
     ) -> CellSettings:
-        """The settings of a refresh; ``library`` is a key of the rated files to compare with."""
+        """The settings of a refresh.
+
+        Args:
+            config: The job's config.
+            similarity: The encoder's thresholds.
+            encoder: The encoder's revision.
+            library: A key of the rated files to compare with.
+            questions: The revision of the index of evaluation questions.
+        """
         licences = config.select.licences
         return cls(
             curate=config.curate,
@@ -49,6 +64,7 @@ class CellSettings:
             only_rated=isinstance(config.rate, ColumnRater),
             licences=None if licences is None else tuple(licences),
             library=library,
+            questions=questions,
         )
 
     def curation(self) -> CurationSettings:
@@ -85,6 +101,8 @@ class CellSettings:
     def everything(self) -> list[Any]:
         """JSON data of all settings."""
         rest = [self.curate.model_dump(mode="json"), self.similarity.model_dump(), self.only_rated]
+        if self.questions:
+            rest.append(self.questions)
         return [self.grouping(), self.scoring(), *rest]
 
 
@@ -101,6 +119,7 @@ class Cell:
         tokens_N: Estimated tokens.
         licences: N licences, each the union over the row's occurrences.
         blind: Uids of the pool without a vector.
+        contaminated: Uids that hold an evaluation question.
     """
 
     uids: list[str]
@@ -111,6 +130,7 @@ class Cell:
     tokens_N: np.ndarray
     licences: list[str]
     blind: list[str]
+    contaminated: frozenset[str] = frozenset()
 
 
 def read_cell(
@@ -150,7 +170,19 @@ def read_cell(
         tokens_N=np.array([record[uid]["tokens"] for uid in uids], dtype=np.int64),
         licences=[licences[uid] for uid in uids],
         blind=[uid for uid in licences if uid not in row_of],
+        contaminated=_contaminated(workspace, tables, settings),
     )
+
+
+def _contaminated(
+    workspace: Workspace, tables: Mapping[str, Snapshot], settings: CellSettings
+) -> frozenset[str]:
+    if settings.questions is None:
+        return frozenset()
+    hits = contamination_of(
+        workspace, tables["contamination"], None, settings.questions, only_hits=True
+    )
+    return frozenset(hits["uid"].to_pylist())
 
 
 def _licences_by_age(

@@ -16,6 +16,7 @@ import pyarrow as pa
 from mixup.ledger import StageCounts
 from mixup.quality.curation import Curation, Library, curate
 from mixup.records import TABLES
+from mixup.selection.acceptance import CONTAMINATED
 from mixup.stages.cell import Cell, CellSettings, read_cell
 from mixup.stages.cluster import (
     ONE_CELL,
@@ -46,8 +47,10 @@ from mixup.tables import Snapshot, read_files, snapshot, write_by_bucket
 from mixup.workspace import Workspace
 
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")
+_WITH_QUESTIONS = (*_INPUTS, "contamination")
 NO_EMBEDDING = "no_embedding"
 UNRATED = "unrated"
+TIERS = ("high", "low", "duplicate", UNRATED, CONTAMINATED)
 
 
 def curate_state(context: RunContext, settings: CellSettings) -> StageState:
@@ -56,7 +59,7 @@ def curate_state(context: RunContext, settings: CellSettings) -> StageState:
         context.workspace,
         "curate",
         "curation",
-        inputs=_INPUTS,
+        inputs=_WITH_QUESTIONS if settings.questions else _INPUTS,
         decides=[settings.everything(), context.pool_key],
     )
 
@@ -77,7 +80,8 @@ def curate_and_cluster(
     grouping = stage_state(workspace, "cluster", "clusters", inputs=(), decides=settings.grouping())
     regroup = grouping.last is None or grouping.last.fingerprint != grouping.fingerprint
     tables = {
-        name: snapshot(workspace, name) for name in (*_INPUTS, "curation", "clusters", "files")
+        name: snapshot(workspace, name)
+        for name in (*_WITH_QUESTIONS, "curation", "clusters", "files")
     }
     task = ray.remote(num_cpus=1)(_curate_cell)
     committer = context.committer("clusters", "curation")
@@ -91,7 +95,7 @@ def curate_and_cluster(
         stage="curate",
         unit="records",
         rows_in=totals["rows"],
-        parts={tier: totals[tier] for tier in ("high", "low", "duplicate", "unrated")},
+        parts={tier: totals[tier] for tier in TIERS},
         seconds=watch.seconds,
     ).check()
     clustered = StageCounts(
@@ -155,8 +159,16 @@ def _curate(
         settings.curation(),
         uids_N=cell.uids,
     )
-    if not settings.only_rated:
-        return curation
+    if settings.only_rated:
+        curation = _without_unrated(cell, curation)
+    # Last: what holds an evaluation question is left out whatever else is known of it. It votes as
+    # a rated neighbor all the same, and leads its near-duplicates, which so are left out with it.
+    contaminated = np.array([uid in cell.contaminated for uid in cell.uids], bool)
+    return replace(curation, tier_N=np.where(contaminated, CONTAMINATED, curation.tier_N))
+
+
+def _without_unrated(cell: Cell, curation: Curation) -> Curation:
+    """The curation with rows that have no rating of their own as unrated."""
     unrated = (cell.ratings_N < 0) & (curation.tier_N != "duplicate")
     return replace(
         curation,
@@ -207,6 +219,8 @@ def _reasons(
         tier = curation.tier_N[row]
         if tier == "low" and uid not in members:
             reasons[uid] = passed_over(cell, row, settings) or SINGLETON
+        elif tier == CONTAMINATED:
+            reasons[uid] = CONTAMINATED
         elif tier == "unrated":
             reasons[uid] = curation.reason_N[row] or UNRATED
     return reasons

@@ -25,6 +25,7 @@ from mixup.report.digest import (
     StageRow,
 )
 from mixup.rewards.rubric import COMPONENTS
+from mixup.selection.acceptance import CONTAMINATED
 from mixup.stages.publish import ReleaseFiles
 from mixup.stages.run import RunContext
 from mixup.stages.select import Selection
@@ -64,6 +65,7 @@ class Release:
     skipped: Sequence[str]
     quarantine: Mapping[str, int]
     unreached: Sequence[str]
+    questions: str | None
     seconds: float
 
 
@@ -88,6 +90,11 @@ def manifest_of(context: RunContext, release: Release) -> dict[str, Any]:
             "total": release.seconds,
         },
         "hashes": release.files.hashes,
+        "contamination": {
+            "questions": release.questions,
+            "rows": dict(survey.contaminated.most_common()),
+            "samples": survey.rejects[CONTAMINATED],
+        },
         "licences": release.files.licences,
     }
 
@@ -159,6 +166,8 @@ def digest_of(context: RunContext, release: Release) -> Digest:
         models=tuple(release.models),
         tables={name: found.version for name, found in release.tables.items()},
         notes=tuple(_notes(release)),
+        contamination=tuple(survey.hits),
+        contamination_counts=dict(survey.contaminated.most_common()),
     )
 
 

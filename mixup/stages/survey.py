@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 
 from mixup.ledger import FATE_DUPLICATE, left_out
 from mixup.records import Turn, content_key, uid_of
-from mixup.report.digest import UNIT_BINS, ClusterExample, SampleExample
+from mixup.report.digest import UNIT_BINS, ClusterExample, ContaminationHit, SampleExample
 from mixup.rewards.format import format_score
+from mixup.selection.acceptance import CONTAMINATED
 from mixup.selection.licences import allowed
 from mixup.selection.mixing import Ranked, TopRanked
+from mixup.stages.decontaminate import contamination_of
 from mixup.stages.pool import pool_occurrences
 from mixup.stages.verdicts import Judge, Judgment, Verdict
 from mixup.tables import Snapshot, read_files
@@ -29,12 +31,15 @@ from mixup.workspace import Workspace
 SURVEYED = (
     "occurrences",
     "ratings",
+    "contamination",
     "curation",
     "clusters",
     "samples",
     "rewards",
 )
 EXAMPLES_OF_A_KIND = 20
+MOST_HITS = 200
+DISTILLED = "distilled"
 _Value = TypeVar("_Value")
 
 CLUSTER_ACCEPTED = "cluster_accepted"
@@ -60,6 +65,8 @@ class Survey:
         members: How many members each distilled candidate merges.
         qualities: The quality of each distilled candidate.
         examples: Clusters to show: accepted ones and others, a seeded draw of each.
+        contaminated: Records left out for an evaluation question, by benchmark.
+        hits: Such records, and samples rejected for one: a seeded draw.
     """
 
     limit: int
@@ -77,6 +84,8 @@ class Survey:
     examples: dict[bool, list[ClusterExample]] = field(
         default_factory=lambda: {True: [], False: []}
     )
+    contaminated: Counter[str] = field(default_factory=Counter)
+    hits: list[ContaminationHit] = field(default_factory=list)
 
     def merge(self, other: Survey) -> None:
         """Take in the survey of other buckets."""
@@ -95,6 +104,13 @@ class Survey:
         self.qualities = _chosen(chosen, self.qualities, other.qualities)
         for kind, found in other.examples.items():
             self.examples[kind] = _drawn([*self.examples[kind], *found])
+        self.contaminated.update(other.contaminated)
+        self.add_hits(other.hits)
+
+    def add_hits(self, hits: Sequence[ContaminationHit]) -> None:
+        """Take in contaminated rows or samples, as a draw that depends on their keys only."""
+        ordered = sorted([*self.hits, *hits], key=lambda hit: content_key("hit", hit.key))
+        self.hits = ordered[:MOST_HITS]
 
 
 def _chosen(
@@ -179,6 +195,11 @@ def _survey_records(
         if rating is not None and uid in uids:
             survey.ratings[rating] += 1
     curation = read_files(workspace, "curation", tables["curation"].in_bucket(bucket))
+    if settings.judge.questions is not None:
+        found = contamination_of(
+            workspace, tables["contamination"], bucket, settings.judge.questions, only_hits=True
+        )
+        _survey_contamination(survey, found, curation, occurrences)
     known = np.array([q for q in curation["quality"].to_pylist() if q is not None])
     survey.bins["quality_pool"] = unit_bins(known)
     keys: list[str] = []
@@ -193,6 +214,30 @@ def _survey_records(
         long_tail = chosen["long_tail"].to_numpy()
         top.add(chosen["uid"].to_pylist(), chosen["quality"].to_numpy(), long_tail)
     survey.originals = top.result()
+
+
+def _survey_contamination(
+    survey: Survey, found: pa.Table, curation: pa.Table, occurrences: pa.Table
+) -> None:
+    """Count and show the pool's records that are left out for an evaluation question."""
+    left = curation.filter(pc.equal(curation["tier"], CONTAMINATED))["uid"].to_pylist()
+    rows = found.filter(pc.is_in(found["uid"], value_set=pa.array(left, pa.string()))).to_pylist()
+    survey.contaminated.update(row["benchmark"] for row in rows)
+    places = zip(occurrences["uid"].to_pylist(), occurrences["source"].to_pylist(), strict=True)
+    sources: dict[str, set[str]] = {}
+    for uid, source in places:
+        sources.setdefault(uid, set()).add(source)
+    names = ("kind", "benchmark", "question", "place", "matched")
+    survey.add_hits(
+        [
+            ContaminationHit(
+                key=row["uid"],
+                source=", ".join(sorted(sources[row["uid"]])),
+                **{name: row[name] for name in names},
+            )
+            for row in rows
+        ]
+    )
 
 
 def record_fate(row: Mapping[str, Any], licences: Sequence[str] | None) -> str | None:
@@ -253,6 +298,9 @@ def _survey_sample(survey: Survey, task: str, verdict: Verdict) -> None:
     survey.counts["samples"] += 1
     if verdict.reason is not None:
         survey.rejects[verdict.reason] += 1
+    if match := verdict.contamination:
+        hit = ContaminationHit(key=sample["sample"], source=DISTILLED, **vars(match))
+        survey.add_hits([hit])
     for name, value in {**verdict.values, "combined": verdict.combined.value}.items():
         if value is None:
             survey.counts[f"missing:{name}"] += 1

@@ -18,7 +18,9 @@ from mixup.config import RewardConfig
 from mixup.records import Turn
 from mixup.rewards.defects import copied_input, ends_open, lost_content, repetition
 from mixup.rewards.rubric import COMPONENTS, Combined, Rubric, combine
-from mixup.selection.acceptance import AcceptanceRules, Facts, rejection
+from mixup.selection.acceptance import CONTAMINATED, AcceptanceRules, Facts, rejection
+from mixup.selection.decontaminate import Match, QuestionIndex
+from mixup.stages.decontaminate import load_questions
 from mixup.tables import Snapshot, read_files
 from mixup.text.parse import extract_answer
 from mixup.workspace import Workspace
@@ -35,12 +37,15 @@ class Verdict:
         values: Component to value; None where it could not be computed.
         combined: The combined reward and its parts.
         reason: Why it is rejected; None when it is accepted.
+        contamination: The evaluation question that it holds. Looked for only in samples that pass
+            everything else.
     """
 
     sample: Mapping[str, Any]
     values: Mapping[str, float | None]
     combined: Combined
     reason: str | None
+    contamination: Match | None = None
 
     @property
     def is_accepted(self) -> bool:
@@ -64,15 +69,21 @@ class Judgment:
 
 @dataclass(frozen=True)
 class Judge:
-    """The rules: weights, acceptance, and the revisions of rewards that count."""
+    """The rules: weights, acceptance, and the revisions of rewards that count.
+
+    ``questions`` is the revision of the index of evaluation questions; None: none are looked for.
+    """
 
     rubric: Rubric
     rules: AcceptanceRules
     revisions: Mapping[str, str]
+    questions: str | None = None
 
     @classmethod
-    def of(cls, config: RewardConfig, settings: RewardSettings) -> Judge:
-        """The rules of a config."""
+    def of(
+        cls, config: RewardConfig, settings: RewardSettings, questions: str | None = None
+    ) -> Judge:
+        """The rules of a config, with the revision of the index of evaluation questions."""
         rules = AcceptanceRules(
             min_quality=config.min_quality,
             min_alignment=config.min_alignment,
@@ -83,12 +94,13 @@ class Judge:
             max_lost=config.max_lost,
         )
         revisions = {name: settings.revision(name) for name in COMPONENTS}
-        return cls(Rubric(config.weights, config.task_weights), rules, revisions)
+        return cls(Rubric(config.weights, config.task_weights), rules, revisions, questions)
 
     def decides(self) -> list[Any]:
         """JSON data of the rules."""
         weights = {task: dict(found) for task, found in self.rubric.task_weights.items()}
-        return [dict(self.rubric.weights), weights, vars(self.rules), dict(self.revisions)]
+        rules = [dict(self.rubric.weights), weights, vars(self.rules), dict(self.revisions)]
+        return [*rules, self.questions] if self.questions else rules
 
     def judge(
         self, workspace: Workspace, tables: Mapping[str, Snapshot], bucket: int | None
@@ -105,8 +117,11 @@ class Judge:
         samples: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in parts["samples"].to_pylist():
             samples[row["cluster"]].append(row)
+        index = load_questions(workspace, self.questions) if self.questions else None
         return [
-            Judgment(cluster, tuple(self._verdicts(cluster, samples[cluster["cluster"]], values)))
+            Judgment(
+                cluster, tuple(self._verdicts(cluster, samples[cluster["cluster"]], values, index))
+            )
             for cluster in sorted(parts["clusters"].to_pylist(), key=lambda row: row["cluster"])
         ]
 
@@ -115,6 +130,7 @@ class Judge:
         cluster: Mapping[str, Any],
         samples: list[dict[str, Any]],
         values: Mapping[str, Mapping[str, float | None]],
+        index: QuestionIndex | None,
     ) -> list[Verdict]:
         weights = self.rubric.for_task(cluster["task"])
         found = []
@@ -122,7 +138,11 @@ class Judge:
             scores = dict(values.get(sample["sample"], {}))
             combined = combine(scores, weights)
             facts = _facts(cluster, sample, scores, combined)
-            found.append(Verdict(sample, scores, combined, rejection(facts, self.rules)))
+            reason, match = rejection(facts, self.rules), None
+            if reason is None and index is not None:
+                match = index.find([turn["content"] for turn in sample["turns"] or ()])
+                reason = CONTAMINATED if match else None
+            found.append(Verdict(sample, scores, combined, reason, match))
         return found
 
 

@@ -22,6 +22,10 @@ from mixup.workspace import Workspace, ensure_workspace
 
 RUN = "20260102T030405-abcdef"
 RELEASE = f"2026-01-02-{RUN}"
+EARLIER = "2026-01-01-20260101T030405-abcdef"
+GONE = "f" * 32
+"""The id of a release row whose cluster has been dissolved since."""
+BAD_LINE = b'{"instruction": "cut \xff\x1b'
 ESCAPE = "\x1b[2Jgone\u202e"
 
 TEXTS = {
@@ -61,7 +65,7 @@ def make(folder: Path) -> Small:
     """Make the workspace in a folder."""
     jsonl = folder / "pool.jsonl"
     lines = [json.dumps({"instruction": TEXTS[name]}) + "\n" for name in ("good", "lone", "good")]
-    jsonl.write_text("".join(lines))
+    jsonl.write_bytes("".join(lines).encode() + BAD_LINE)
     offsets = [sum(map(len, lines[:at])) for at in range(3)]
     workspace = ensure_workspace(str(folder / "workspace"), buckets=4)
     config = RefreshConfig.model_validate(
@@ -108,6 +112,28 @@ def _rows(config: RefreshConfig, jsonl: Path, offsets: list[int]) -> dict[str, l
                 "tokens": 9,
             }
             for name in TEXTS
+        ],
+        "quarantine": [
+            {
+                "file": "j",
+                "path": str(jsonl),
+                "offset": jsonl.stat().st_size - len(BAD_LINE),
+                "reason": "not_utf8",
+                "detail": "not_utf8: at byte 20",
+                "raw": BAD_LINE,
+            }
+        ],
+        "contamination": [
+            {
+                "uid": UID["lone"],
+                "questions": "q",
+                "kind": "exact",
+                "benchmark": "exam",
+                "question": TEXTS["lone"],
+                "place": "/exam.jsonl:0",
+                "matched": "what is a 2jgone",
+            },
+            {"uid": UID["good"], "questions": "q"},
         ],
         "ratings": [
             {
@@ -181,12 +207,9 @@ def _release(workspace: Workspace, config: RefreshConfig) -> None:
     digest = Digest(RELEASE, "2026-01-02T03:05:00+00:00", RUN, "f", counts, {"original": 9})
     folder = f"releases/{RELEASE}"
     rows = [
-        {"id": UID["good"], "kind": "original", "sample": None, "member": UID["good"]},
-        *(
-            {"id": CLUSTER["kept"], "kind": "distilled", "sample": SAMPLE["best"], "member": UID[m]}
-            for m in MEMBERS["kept"]
-        ),
-        {"id": "f" * 32, "kind": "distilled", "sample": "e" * 32, "member": UID["one"]},
+        _lineage(UID["good"], "good", kind="original"),
+        *(_lineage(CLUSTER["kept"], name, sample=SAMPLE["best"]) for name in MEMBERS["kept"]),
+        _lineage(GONE, "one", sample="e" * 32),
     ]
     workspace.write_json(
         f"{folder}/manifest.json",
@@ -199,9 +222,38 @@ def _release(workspace: Workspace, config: RefreshConfig) -> None:
         },
     )
     workspace.write_bytes(f"{folder}/digest.json", to_json(digest).encode())
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows), sink)
-    workspace.write_bytes(f"{folder}/lineage.parquet", sink.getvalue().to_pybytes())
+    _write(workspace, f"{folder}/lineage.parquet", rows)
+    _earlier(workspace)
     point_to(workspace, RELEASE, "state")
     ended = datetime(2026, 1, 2, 3, 5, tzinfo=UTC).timestamp()
     workspace.write_json(f"runs/{RUN}/summary.json", {"release": RELEASE, "ended": ended})
+
+
+_FROM = {"source": "s", "licence": "CC0-1.0"}
+
+
+def _lineage(key: str, member: str, kind: str = "distilled", sample: str | None = None) -> dict:
+    place = {"file": "p", "path": "/pool/rows.parquet", "offset": 1}
+    return {"id": key, "kind": kind, "sample": sample, "member": UID[member], **place, **_FROM}
+
+
+def _earlier(workspace: Workspace) -> None:
+    """A release before the current one: its row is of a cluster that the tables do not hold."""
+    folder = f"releases/{EARLIER}"
+    row = {"id": "d" * 32, "kind": "distilled", "task": "qa", "source": ["s"], "quality": 0.5}
+    turns = [{"role": "user", "content": "Gone?"}, {"role": "assistant", "content": "Yes"}]
+    data = [{**row, "messages": turns, "licence": "MIT"}]
+    workspace.write_json(f"{folder}/manifest.json", {})
+    _write(workspace, f"{folder}/data/train-00000-of-00001.parquet", data)
+    gone = {"file": "x", "path": "/old/pool.jsonl", "offset": 70, **_FROM}
+    _write(
+        workspace,
+        f"{folder}/lineage.parquet",
+        [{**_lineage("d" * 32, name, sample="c" * 32), **gone} for name in ("one", "three")],
+    )
+
+
+def _write(workspace: Workspace, path: str, rows: list[dict]) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    workspace.write_bytes(path, sink.getvalue().to_pybytes())
