@@ -235,5 +235,8 @@
   at("first-clusters").remove();
   root.hidden = false;
   filter();
-  if (currentKey() !== null) at("detail").scrollIntoView();
+  // Only when all is in place: folding the contents moves what is below.
+  window.addEventListener("load", () => {
+    if (currentKey() !== null) at("detail").scrollIntoView({ behavior: "instant" });
+  });
 })();

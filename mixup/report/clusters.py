@@ -53,7 +53,11 @@ def stratum(verdict: str, reasons: Iterable[str | None]) -> str:
 
 def draw(strata: Mapping[str, Sequence[ClusterExample]], limit: int) -> list[ClusterExample]:
     """At most ``limit`` clusters, one of each stratum in turn, so that rare verdicts are there."""
-    rounds = zip_longest(*(strata[name] for name in sorted(strata)))
+
+    def place(name: str) -> tuple[int, str]:
+        return VERDICTS.index(name.partition(":")[0]), name
+
+    rounds = zip_longest(*(strata[name] for name in sorted(strata, key=place)))
     return [example for turn in rounds for example in turn if example is not None][:limit]
 
 

@@ -27,6 +27,7 @@ from mixup.report.digest import Digest, Share
 from mixup.report.flow import flow_tree, layout
 from mixup.report.wording import (
     FATES,
+    MISSING,
     amount,
     amount_label,
     clip,
@@ -184,6 +185,9 @@ def _template() -> jinja2.Template:
         split=split_text,
     )
     environment.globals.update(
-        reward_order=reward_order, verdict_labels=VERDICT_LABELS, text_chars=TEXT_CHARS
+        reward_order=reward_order,
+        verdict_labels=VERDICT_LABELS,
+        text_chars=TEXT_CHARS,
+        missing=MISSING,
     )
     return environment.get_template("page.html.j2")

@@ -130,7 +130,7 @@ def lanes(spans: Iterable[tuple[str, float, float]]) -> dict[str, list[Interval]
     found: dict[str, list[Interval]] = {}
     for name, start, end in spans:
         found.setdefault(name, []).append((start, end))
-    merged = {name: merged for name, part in found.items() if (merged := merge(part))}
+    merged = {name: whole for name, part in found.items() if (whole := merge(part))}
     order = sorted(merged, key=lambda name: (kind_of(name) != ENGINE, merged[name][0][0], name))
     return {name: merged[name] for name in order}
 

@@ -134,8 +134,27 @@ class Chromium:
             mobile=touch,
         )
         self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
-        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[feature])
+        features = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce",  # a click in the middle of a scroll would miss
+        }
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": name, "value": value} for name, value in features.items()],
+        )
+
+    def click(self, selector: str) -> None:
+        """Bring the first element that a selector finds into view and click in its middle."""
+        x, y = self.run(
+            f"""(() => {{
+              const node = document.querySelector({json.dumps(selector)});
+              node.scrollIntoView({{ block: "center", behavior: "instant" }});
+              const box = node.getClientRects()[0];
+              return [box.x + box.width / 2, box.y + box.height / 2];
+            }})()"""
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def key(self, key: str) -> None:
         """Press and release a key."""
