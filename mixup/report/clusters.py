@@ -7,6 +7,7 @@ the draw, each text, and the page's data are bounded, and the page says what it 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -142,19 +143,10 @@ def shown_clusters(digest: Digest, data_bytes: int = DATA_BYTES) -> ShownCluster
 def script_json(value: object) -> str:
     """JSON that neither ends a script element nor a line of a script, and encodes as UTF-8."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return "".join(_escaped(char) for char in text) if _needs_escapes(text) else text
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-_UNSAFE = frozenset("<>&\u2028\u2029")
-
-
-def _needs_escapes(text: str) -> bool:
-    return not (text.isascii() and _UNSAFE.isdisjoint(text))
-
-
-def _escaped(char: str) -> str:
-    unsafe = char in _UNSAFE or "\ud800" <= char <= "\udfff"
-    return f"\\u{ord(char):04x}" if unsafe else char
+_UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:

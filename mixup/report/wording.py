@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from mixup.ledger import (
@@ -32,7 +33,10 @@ def visible(text: object) -> str:
     A right-to-left override or a zero-width character in the data would otherwise make the page
     show something else than what is stored. Joiners inside words and emoji are kept.
     """
-    return "".join(_shown(char) for char in str(text))
+    return _UNPLAIN.sub(lambda found: _shown(found[0]), str(text))
+
+
+_UNPLAIN = re.compile(r"[^\n\t\x20-\x7e]")  # most text is plain, and passes at once
 
 
 def _shown(char: str) -> str:
