@@ -13,9 +13,19 @@ import pydantic
 
 from mixup.errors import ShapeError
 from mixup.records import Turn
+from mixup.report.timeline import EngineUse, Timeline
 
 RATING_BINS = 6  # observed ratings 0 to 5
+VERDICTS = ("released", "accepted", "rejected", "not_distilled")  # "accepted": but not selected
 UNIT_BINS = 20  # values in [0, 1]: bin i counts [i/20, (i+1)/20), the last one with its end
+
+_UNIT_HISTOGRAMS = (
+    "quality_pool",
+    "quality_release",
+    "long_tail_pool",
+    "long_tail_release",
+    "cohesion",
+)
 
 
 @dataclass(frozen=True)
@@ -95,18 +105,43 @@ class SampleExample:
 
 @dataclass(frozen=True)
 class ClusterExample:
-    """A shown cluster: its key, task, mean pairwise cosine, member texts and samples."""
+    """A shown cluster.
+
+    Attributes:
+        cluster: its key.
+        task: its task.
+        cohesion: mean pairwise cosine of its members.
+        inputs: texts of its members.
+        samples: what the distiller made of them.
+        verdict: one of ``VERDICTS``; empty in digests that do not tell.
+        cut: place of a text (see ``mixup.report.clusters``) to characters that were left out.
+    """
 
     cluster: str
     task: str
     cohesion: float | None
     inputs: tuple[str, ...]
     samples: tuple[SampleExample, ...]
+    verdict: str = ""
+    cut: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """What one stage did; counts are None where a stage has no such unit."""
+    """What one stage did; counts are None where a stage has no such unit.
+
+    Attributes:
+        stage: its name.
+        rows_in: units that came in.
+        rows_out: units that were not dropped.
+        dropped: units that were.
+        seconds: wall time.
+        note: what else is to say.
+        unit: what is counted, in the plural.
+        tokens: tokens read or written, where the stage counts them.
+        parts: the disjoint groups into which the units went.
+        extra: other counts, such as requests to a judge.
+    """
 
     stage: str
     rows_in: int | None
@@ -114,6 +149,10 @@ class StageRow:
     dropped: int | None
     seconds: float | None
     note: str = ""
+    unit: str = "rows"
+    tokens: int | None = None
+    parts: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,15 +205,21 @@ class Digest:
         ratings: occurrences or records by observed rating 0 to 5.
         quality_pool: unit bins of P(rating >= threshold) over the pool.
         quality_release: the same over the rows of the release.
+        long_tail_pool: unit bins of the long-tail score over the pool.
+        long_tail_release: the same over the rows of the release; a distilled row has its cluster's.
         cluster_sizes: members to clusters.
+        clusters: verdict, one of ``VERDICTS``, to clusters; empty in digests that do not tell.
         cohesion: unit bins of the mean pairwise cosine of the clusters.
         rewards: component, ``combined`` included, to unit bins over all samples.
         missing_rewards: component to samples without a value.
         accept_at: combined reward from which a sample is accepted, if there is one threshold.
         rejects: reason to samples.
         compliance: format compliance by kind of decoding.
-        examples: clusters shown with their samples.
+        examples: clusters shown with their samples, so ordered that any first part of them is a
+            fair draw of each verdict.
         stages: stages in the order they ran.
+        timeline: who worked when in the distill stage.
+        engine: how busy its engines were; None if none is on record.
         models: models that took part.
         tables: table to the version that the release read.
         notes: plain statements that a reader must see, such as a shortfall.
@@ -197,7 +242,10 @@ class Digest:
     ratings: tuple[int, ...] = (0,) * RATING_BINS
     quality_pool: tuple[int, ...] = (0,) * UNIT_BINS
     quality_release: tuple[int, ...] = (0,) * UNIT_BINS
+    long_tail_pool: tuple[int, ...] = (0,) * UNIT_BINS
+    long_tail_release: tuple[int, ...] = (0,) * UNIT_BINS
     cluster_sizes: dict[int, int] = field(default_factory=dict)
+    clusters: dict[str, int] = field(default_factory=dict)
     cohesion: tuple[int, ...] = (0,) * UNIT_BINS
     rewards: dict[str, tuple[int, ...]] = field(default_factory=dict)
     missing_rewards: dict[str, int] = field(default_factory=dict)
@@ -206,18 +254,20 @@ class Digest:
     compliance: Compliance = Compliance()
     examples: tuple[ClusterExample, ...] = ()
     stages: tuple[StageRow, ...] = ()
+    timeline: Timeline = Timeline()
+    engine: EngineUse | None = None
+    contamination: tuple[ContaminationHit, ...] = ()
+    contamination_counts: dict[str, int] = field(default_factory=dict)
     models: tuple[ModelUsed, ...] = ()
     tables: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    contamination: tuple[ContaminationHit, ...] = ()
-    contamination_counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check("ratings", self.ratings, RATING_BINS)
-        unit = {"quality_pool": self.quality_pool, "quality_release": self.quality_release}
-        rewards = {f"rewards[{name!r}]": bins for name, bins in self.rewards.items()}
-        for name, bins in {**unit, "cohesion": self.cohesion, **rewards}.items():
-            _check(name, bins, UNIT_BINS)
+        for name in _UNIT_HISTOGRAMS:
+            _check(name, getattr(self, name), UNIT_BINS)
+        for name, bins in self.rewards.items():
+            _check(f"rewards[{name!r}]", bins, UNIT_BINS)
 
 
 def _check(name: str, bins: tuple[int, ...], expected: int) -> None:

@@ -6,14 +6,18 @@ No text from the data enters a figure, because plotly reads markup in its labels
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
+
+from mixup.report.timeline import ENGINE, SpanRow, kind_of
 
 INK, MUTED, GRID, PAPER = "#1c2430", "#667080", "#e7e9ed", "#ffffff"
 POOL, RELEASE = "#b3bac6", "#1f6f6b"
 LIGHTER = "#5fa8a1"
 ALERT = "#b4472f"
+REWARD = "#c98a2b"
 
 DARK: Mapping[str, str] = {
     INK: "#e8eaee",
@@ -24,6 +28,7 @@ DARK: Mapping[str, str] = {
     RELEASE: "#58b7ae",
     LIGHTER: "#2f7f79",
     ALERT: "#e58a72",
+    REWARD: "#dfae5e",
 }
 
 _FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
@@ -36,8 +41,8 @@ def rating_counts(counts: Sequence[int]) -> go.Figure:
     return _styled(go.Figure(bars), x_title="observed rating", dtick=1)
 
 
-def quality_shift(pool: Sequence[int], release: Sequence[int]) -> go.Figure:
-    """P(rating >= threshold) of the pool beside the release, as shares of each in percent.
+def shift(pool: Sequence[int], release: Sequence[int], x_title: str) -> go.Figure:
+    """A value in [0, 1] over the pool beside the release, as shares of each in percent.
 
     Shares, because a release is a few percent of its pool. A side without rows has no bars.
     """
@@ -59,7 +64,7 @@ def quality_shift(pool: Sequence[int], release: Sequence[int]) -> go.Figure:
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         barmode="overlay",
     )
-    return _styled(figure, x_title="P(rating ≥ 4)", unit=True, y_suffix=" %")
+    return _styled(figure, x_title=x_title, unit=True, y_suffix=" %")
 
 
 def size_counts(sizes: Mapping[int, int]) -> go.Figure:
@@ -89,6 +94,42 @@ def unit_histogram(
     if mark is not None:
         figure.add_vline(x=mark, line={"color": ALERT, "width": 1.5, "dash": "dot"})
     return _styled(figure, x_title=x_title, unit=True)
+
+
+def work_lanes(lanes: Mapping[str, Sequence[SpanRow]]) -> go.Figure:
+    """One lane of bars for each actor, over seconds; the first lane is on top.
+
+    Dragging over the time axis zooms in. Names of lanes keep letters, digits and ``:.-_`` only.
+    """
+    figure = go.Figure()
+    for place, (name, spans) in enumerate(lanes.items()):
+        plain = _plain(name)
+        figure.add_bar(
+            orientation="h",
+            base=[span.start for span in spans],
+            x=[round(span.end - span.start, 3) for span in spans],
+            y=[place] * len(spans),
+            width=0.62,
+            name=plain,
+            marker_color=RELEASE if kind_of(name) == ENGINE else REWARD,
+            marker_line_width=0,
+            hovertemplate=f"{plain}<br>from %{{base:.1f}} s, for %{{x:.2f}} s<extra></extra>",
+        )
+    figure.update_layout(barmode="overlay", showlegend=False)
+    figure = _styled(figure, x_title="seconds from the first work")
+    figure.update_layout(height=70 + 30 * max(1, len(lanes)), dragmode="zoom")
+    figure.update_xaxes(fixedrange=False, rangemode="tozero", showgrid=True, gridcolor=GRID)
+    figure.update_yaxes(
+        range=[len(lanes) - 0.5, -0.5],
+        tickvals=list(range(len(lanes))),
+        ticktext=[_plain(name) for name in lanes],
+        showgrid=False,
+    )
+    return figure
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w:.-]", "_", name, flags=re.ASCII)[:24]
 
 
 def _styled(

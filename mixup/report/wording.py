@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from mixup.ledger import (
@@ -32,13 +33,23 @@ def visible(text: object) -> str:
     A right-to-left override or a zero-width character in the data would otherwise make the page
     show something else than what is stored. Joiners inside words and emoji are kept.
     """
-    return "".join(_shown(char) for char in str(text))
+    return _UNPLAIN.sub(lambda found: _shown(found[0]), str(text))
+
+
+_UNPLAIN = re.compile(r"[^\n\t\x20-\x7e]")  # most text is plain, and passes at once
 
 
 def _shown(char: str) -> str:
     if char in "\n\t\u200c\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs"):
         return char
     return f"[U+{ord(char):04X}]"
+
+
+def clip(text: object, chars: int = 300) -> str:
+    """Visible text of at most ``chars`` characters, with how many are left out."""
+    whole = str(text)
+    rest = len(whole) - chars
+    return visible(whole[:chars]) + (f" … ({rest:,} more characters)" if rest > 0 else "")
 
 
 def split_text(text: str) -> tuple[str, str]:
@@ -72,6 +83,33 @@ def number(value: int | None) -> str:
 def score(value: float | None) -> str:
     """A reward or cosine with two decimals."""
     return MISSING if value is None else f"{value:.2f}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds in the units that people read, down to milliseconds."""
+    if value is None or value >= 1 or value == 0:
+        return duration(value)
+    return f"{1000 * value:.0f} ms"
+
+
+def rate(count: int | None, seconds: float | None) -> str:
+    """Units a second, with as many digits as say something."""
+    if count is None or not seconds:
+        return MISSING
+    value = count / seconds
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def amount(name: str, value: int) -> str:
+    """A named count: ``cost_microdollars`` in dollars, anything else as a number."""
+    if name.endswith("microdollars"):
+        return f"${value / 1e6:,.4f}"
+    return number(value)
+
+
+def amount_label(name: str) -> str:
+    """The name of a count without the unit that ``amount`` writes with its value."""
+    return words(name.removesuffix("_microdollars"))
 
 
 def duration(seconds: float | None) -> str:

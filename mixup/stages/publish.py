@@ -17,11 +17,12 @@ from blake3 import blake3
 
 from mixup.records import TURNS, bucket_of, content_key
 from mixup.report.card import dataset_card
-from mixup.report.digest import Digest, to_json
+from mixup.report.digest import ClusterExample, Digest, to_json
 from mixup.report.page import render_page
 from mixup.selection.mixing import seeded_order
 from mixup.stages.pool import pool_occurrences
 from mixup.stages.select import Selection
+from mixup.stages.survey import EXAMPLES_OF_A_STRATUM, example_of, example_rank
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
@@ -72,11 +73,13 @@ class ReleaseFiles:
         hashes: File name to blake3-128 hash.
         licences: Rows by licence.
         rows: Rows written.
+        examples: Released clusters to show, a seeded draw.
     """
 
     hashes: dict[str, str]
     licences: dict[str, int]
     rows: int
+    examples: tuple[ClusterExample, ...] = ()
 
 
 def write_data(
@@ -93,7 +96,8 @@ def write_data(
     Memory is bounded by the size of the release.
     """
     originals, distilled, quality = selection
-    clusters = _distilled_rows(workspace, tables, set(distilled), judge)
+    shown = set(sorted(distilled, key=example_rank)[:EXAMPLES_OF_A_STRATUM])
+    clusters, examples = _distilled_rows(workspace, tables, set(distilled), judge, shown)
     members = {uid for row in clusters.values() for uid in row["members"]} | set(originals)
     places = _places(workspace, tables, pool, members)
     rows = _original_rows(workspace, tables, originals, places)
@@ -113,20 +117,27 @@ def write_data(
         hashes[name] = _write(workspace, f"{folder}/{name}", part)
     counted = pc.value_counts(data["licence"]).to_pylist()
     licences = {found["values"]: found["counts"] for found in counted}
-    return ReleaseFiles(hashes, licences, data.num_rows)
+    return ReleaseFiles(hashes, licences, data.num_rows, examples)
 
 
 def _distilled_rows(
-    workspace: Workspace, tables: Mapping[str, Snapshot], keys: set[str], judge: Judge
-) -> dict[str, dict[str, Any]]:
-    """The chosen clusters, each with its best sample."""
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    keys: set[str],
+    judge: Judge,
+    shown: set[str],
+) -> tuple[dict[str, dict[str, Any]], tuple[ClusterExample, ...]]:
+    """The chosen clusters, each with its best sample, and those of them that the report shows."""
     found = {}
+    examples = []
     for bucket in sorted({bucket_of(key, workspace.buckets) for key in keys}):
         for judgment in judge.judge(workspace, tables, bucket):
             key = judgment.cluster["cluster"]
             if key in keys and judgment.best is not None:
                 found[key] = {**judgment.cluster, "best": judgment.best.sample}
-    return found
+                if key in shown:
+                    examples.append(example_of(judgment, "released"))
+    return found, tuple(sorted(examples, key=lambda example: example_rank(example.cluster)))
 
 
 def _places(

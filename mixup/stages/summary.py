@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 
 from mixup.config import RefreshConfig
 from mixup.ledger import StageCounts
+from mixup.report.clusters import CLUSTERS_SHOWN, draw
 from mixup.report.digest import (
     UNIT_BINS,
+    ClusterExample,
     Compliance,
     Counts,
     Digest,
@@ -24,17 +26,21 @@ from mixup.report.digest import (
     SourceRows,
     StageRow,
 )
+from mixup.report.timeline import EngineUse, engine_use, timeline_of
 from mixup.rewards.rubric import COMPONENTS
 from mixup.selection.acceptance import CONTAMINATED
 from mixup.stages.publish import ReleaseFiles
-from mixup.stages.run import RunContext
+from mixup.stages.run import SPANS_KEPT, RunContext, Span
 from mixup.stages.select import Selection
-from mixup.stages.survey import unit_bins
+from mixup.stages.survey import (
+    CLUSTER_ACCEPTED,
+    CLUSTER_NOT_DISTILLED,
+    CLUSTER_REJECTED,
+    unit_bins,
+)
 from mixup.tables import Snapshot, scan_files
 from mixup.workspace import Workspace
 
-_EXAMPLES = 20
-_ACCEPTED_EXAMPLES = 12
 _PACKAGES = (
     "mixup",
     "ray",
@@ -128,6 +134,7 @@ def digest_of(context: RunContext, release: Release) -> Digest:
     survey, config = release.selection.survey, release.config
     rewards = {name: _bins(survey.bins, f"reward:{name}") for name in (*COMPONENTS, "combined")}
     quality = np.array(list(release.selection.quality.values()), dtype=np.float64)
+    spans = _spans(context)
     return Digest(
         release_name=release.name,
         created_at=release.created_at,
@@ -144,6 +151,9 @@ def digest_of(context: RunContext, release: Release) -> Digest:
         ratings=tuple(survey.ratings.get(rating, 0) for rating in range(6)),
         quality_pool=_bins(survey.bins, "quality_pool"),
         quality_release=tuple(unit_bins(quality).tolist()),
+        long_tail_pool=_bins(survey.bins, "long_tail_pool"),
+        long_tail_release=tuple(unit_bins(_long_tail(release.selection)).tolist()),
+        clusters=_verdicts(release.selection),
         cluster_sizes=dict(sorted(survey.cluster_sizes.items())),
         cohesion=_bins(survey.bins, "cohesion"),
         rewards=rewards,
@@ -158,11 +168,13 @@ def digest_of(context: RunContext, release: Release) -> Digest:
             Share(survey.counts["unconstrained:ok"], survey.counts["unconstrained:total"]),
             Share(survey.counts["constrained:ok"], survey.counts["constrained:total"]),
         ),
-        examples=_examples(release.selection),
+        examples=_examples(release),
         stages=tuple(_stage_row(counts) for counts in release.stages)
         + tuple(
             StageRow(name, None, None, None, None, "nothing to do") for name in release.skipped
         ),
+        timeline=timeline_of(spans),
+        engine=_engine(spans, release.stages),
         models=tuple(release.models),
         tables={name: found.version for name, found in release.tables.items()},
         notes=tuple(_notes(release)),
@@ -188,18 +200,67 @@ def _bins(bins: Mapping[str, np.ndarray], name: str) -> tuple[int, ...]:
     return tuple(int(count) for count in bins.get(name, np.zeros(UNIT_BINS, np.int64)))
 
 
-def _examples(selection: Selection) -> tuple:
-    """Accepted clusters first, then others, twenty in all where there are as many."""
-    accepted, others = (selection.survey.examples[kind] for kind in (True, False))
-    shown = accepted[: max(_ACCEPTED_EXAMPLES, _EXAMPLES - len(others))]
-    return tuple([*shown, *others][:_EXAMPLES])
+def _long_tail(selection: Selection) -> np.ndarray:
+    """The long-tail scores of the release's rows, as far as they are known."""
+    chosen = {*selection.originals, *selection.distilled}
+    scores = [
+        score
+        for ranked in (selection.survey.originals, selection.survey.distilled)
+        if ranked is not None
+        for key, score in zip(ranked.keys, ranked.long_tail_N.tolist(), strict=True)
+        if key in chosen and np.isfinite(score)
+    ]
+    return np.array(scores, np.float64)
+
+
+def _verdicts(selection: Selection) -> dict[str, int]:
+    """Clusters by verdict; ``accepted`` are those that were not selected."""
+    counts, released = selection.survey.counts, len(selection.distilled)
+    return {
+        "released": released,
+        "accepted": counts[CLUSTER_ACCEPTED] - released,
+        "rejected": counts[CLUSTER_REJECTED],
+        "not_distilled": counts[CLUSTER_NOT_DISTILLED],
+    }
+
+
+def _examples(release: Release) -> tuple[ClusterExample, ...]:
+    """The clusters to show; each verdict and each reason gets its turn."""
+    released = set(release.selection.distilled)
+    strata = {
+        name: [example for _, example in ranked if example.cluster not in released]
+        for name, ranked in release.selection.survey.examples.items()
+    }
+    return tuple(draw({**strata, "released": release.files.examples}, CLUSTERS_SHOWN))
+
+
+def _spans(context: RunContext) -> list[Span]:
+    """Who worked when in the distill stage; nothing if it had nothing to do."""
+    found = context.workspace.read_json(f"runs/{context.run}/spans.json") or []
+    return [(name, start, end) for name, start, end in found]
+
+
+def _engine(spans: Sequence[Span], stages: Sequence[StageCounts]) -> EngineUse | None:
+    counts = next((counts for counts in stages if counts.stage == "distill"), None)
+    if counts is None:
+        return None
+    # Shares of the whole stage would be too small where not all spans were kept.
+    wall = counts.seconds if len(spans) < SPANS_KEPT else None
+    return engine_use(spans, wall, counts.extra.get("tokens"))
 
 
 def _stage_row(counts: StageCounts) -> StageRow:
-    shown = {**counts.parts, **counts.extra}
-    note = ", ".join(f"{name} {count:,}" for name, count in shown.items() if count)
-    dropped = counts.rows_dropped
-    return StageRow(counts.stage, counts.rows_in, counts.rows_out, dropped, counts.seconds, note)
+    return StageRow(
+        stage=counts.stage,
+        rows_in=counts.rows_in,
+        rows_out=counts.rows_out,
+        dropped=counts.rows_dropped,
+        seconds=counts.seconds,
+        unit=counts.unit,
+        tokens=counts.extra.get("tokens"),
+        parts=dict(counts.parts),
+        extra={name: count for name, count in counts.extra.items() if name != "tokens"},
+    )
 
 
 def _notes(release: Release) -> list[str]:

@@ -6,6 +6,7 @@ driver merges is bounded by the size of the release, not of the pool.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from mixup.ledger import FATE_DUPLICATE, left_out
 from mixup.records import Turn, content_key, uid_of
+from mixup.report.clusters import cut_example, stratum
 from mixup.report.digest import UNIT_BINS, ClusterExample, ContaminationHit, SampleExample
 from mixup.rewards.format import format_score
 from mixup.selection.acceptance import CONTAMINATED
@@ -37,7 +39,7 @@ SURVEYED = (
     "samples",
     "rewards",
 )
-EXAMPLES_OF_A_KIND = 20
+EXAMPLES_OF_A_STRATUM = 250  # two strata fill a report
 MOST_HITS = 200
 DISTILLED = "distilled"
 _Value = TypeVar("_Value")
@@ -64,7 +66,8 @@ class Survey:
         pairs: The content uid of each distilled candidate, to find equal ones.
         members: How many members each distilled candidate merges.
         qualities: The quality of each distilled candidate.
-        examples: Clusters to show: accepted ones and others, a seeded draw of each.
+        examples: Clusters to show, texts cut: a seeded draw of each stratum (see
+            ``mixup.report.clusters``) with its ranks, lowest first.
         contaminated: Records left out for an evaluation question, by benchmark.
         hits: Such records, and samples rejected for one: a seeded draw.
     """
@@ -81,9 +84,7 @@ class Survey:
     pairs: dict[str, str] = field(default_factory=dict)
     members: dict[str, int] = field(default_factory=dict)
     qualities: dict[str, float] = field(default_factory=dict)
-    examples: dict[bool, list[ClusterExample]] = field(
-        default_factory=lambda: {True: [], False: []}
-    )
+    examples: dict[str, list[tuple[str, ClusterExample]]] = field(default_factory=dict)
     contaminated: Counter[str] = field(default_factory=Counter)
     hits: list[ContaminationHit] = field(default_factory=list)
 
@@ -102,8 +103,9 @@ class Survey:
         self.pairs = _chosen(chosen, self.pairs, other.pairs)
         self.members = _chosen(chosen, self.members, other.members)
         self.qualities = _chosen(chosen, self.qualities, other.qualities)
-        for kind, found in other.examples.items():
-            self.examples[kind] = _drawn([*self.examples[kind], *found])
+        for name, found in other.examples.items():
+            both = [*self.examples.get(name, []), *found]
+            self.examples[name] = sorted(both, key=_rank)[:EXAMPLES_OF_A_STRATUM]
         self.contaminated.update(other.contaminated)
         self.add_hits(other.hits)
 
@@ -128,10 +130,23 @@ def _best(limit: int, first: Ranked | None, second: Ranked | None) -> Ranked | N
     return top.result()
 
 
-def _drawn(examples: Sequence[ClusterExample]) -> list[ClusterExample]:
-    """A draw that depends on the clusters' keys only."""
-    ordered = sorted(examples, key=lambda example: content_key("example", example.cluster))
-    return ordered[:EXAMPLES_OF_A_KIND]
+def _rank(ranked: tuple[str, ClusterExample]) -> str:
+    return ranked[0]
+
+
+def example_rank(cluster: str) -> str:
+    """What decides whether a cluster is shown: it depends on the cluster's key only."""
+    return content_key("example", cluster)
+
+
+def _draw(survey: Survey, judgment: Judgment, verdict: str) -> None:
+    """Keep a cluster to show if its rank is among the lowest of its stratum."""
+    rank = example_rank(judgment.cluster["cluster"])
+    reasons = [found.reason for found in judgment.verdicts]
+    drawn = survey.examples.setdefault(stratum(verdict, reasons), [])
+    if len(drawn) < EXAMPLES_OF_A_STRATUM or rank < drawn[-1][0]:
+        insort(drawn, (rank, example_of(judgment, verdict)), key=_rank)
+        del drawn[EXAMPLES_OF_A_STRATUM:]
 
 
 @dataclass(frozen=True)
@@ -202,6 +217,8 @@ def _survey_records(
         _survey_contamination(survey, found, curation, occurrences)
     known = np.array([q for q in curation["quality"].to_pylist() if q is not None])
     survey.bins["quality_pool"] = unit_bins(known)
+    far = np.array(curation["long_tail"].to_pylist(), np.float64)  # null becomes NaN
+    survey.bins["long_tail_pool"] = unit_bins(far[np.isfinite(far)])
     keys: list[str] = []
     for row in curation.to_pylist():
         fate = record_fate(row, settings.licences)
@@ -274,9 +291,7 @@ def _survey_cluster(survey: Survey, judgment: Judgment) -> None:
         survey.members[key] = size
         survey.qualities[key] = best.values.get("quality") or 0.0
         survey.counts["accepted"] += 1
-    if judgment.verdicts:
-        kind = best is not None
-        survey.examples[kind] = _drawn([*survey.examples[kind], _example(judgment)])
+    _draw(survey, judgment, state.removeprefix("cluster_"))
 
 
 def _distilled_candidates(judgments: Sequence[Judgment], limit: int) -> Ranked:
@@ -325,25 +340,30 @@ def unit_bins(values_N: np.ndarray) -> np.ndarray:
     return np.bincount(places, minlength=UNIT_BINS)
 
 
-def _example(judgment: Judgment) -> ClusterExample:
+def example_of(judgment: Judgment, verdict: str) -> ClusterExample:
+    """A judged cluster as the report shows it, with its texts cut."""
     cluster = judgment.cluster
-    return ClusterExample(
-        cluster=cluster["cluster"],
-        task=cluster["task"],
-        cohesion=cluster["cohesion"],
-        inputs=tuple(cluster["inputs"]),
-        samples=tuple(
-            SampleExample(
-                text=verdict.sample["text"] or "",
-                thought=verdict.sample["thought"],
-                turns=tuple(Turn(**turn) for turn in verdict.sample["turns"] or ()),
-                finish=verdict.sample["finish"],
-                constrained=bool(verdict.sample["constrained"]),
-                rewards=dict(verdict.values),
-                combined=verdict.combined.value,
-                accepted=verdict.is_accepted,
-                reason=verdict.reason,
-            )
-            for verdict in judgment.verdicts
-        ),
+    return cut_example(
+        ClusterExample(
+            cluster=cluster["cluster"],
+            task=cluster["task"],
+            cohesion=cluster["cohesion"],
+            inputs=tuple(cluster["inputs"]),
+            samples=tuple(_sample(found) for found in judgment.verdicts),
+            verdict=verdict,
+        )
+    )
+
+
+def _sample(verdict: Verdict) -> SampleExample:
+    return SampleExample(
+        text=verdict.sample["text"] or "",
+        thought=verdict.sample["thought"],
+        turns=tuple(Turn(**turn) for turn in verdict.sample["turns"] or ()),
+        finish=verdict.sample["finish"],
+        constrained=bool(verdict.sample["constrained"]),
+        rewards=dict(verdict.values),
+        combined=verdict.combined.value,
+        accepted=verdict.is_accepted,
+        reason=verdict.reason,
     )

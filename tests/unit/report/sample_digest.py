@@ -4,6 +4,7 @@ from mixup.records import Turn
 from mixup.report.digest import (
     ClusterExample,
     Compliance,
+    ContaminationHit,
     Counts,
     Digest,
     ModelUsed,
@@ -12,6 +13,7 @@ from mixup.report.digest import (
     SourceRows,
     StageRow,
 )
+from mixup.report.timeline import engine_use, timeline_of
 
 HOSTILE = (
     "<script>document.title='pwned'</script>",
@@ -74,6 +76,29 @@ def example(at: int) -> ClusterExample:
     return ClusterExample(f"{at:032x}", "qa", 0.81, inputs, samples)
 
 
+# Two engines over 100 s, the second with a wait of 30 s; rewards work 8 s, 6 of them beside them.
+SPANS = (
+    ("generate:0", 1_000.0, 1_090.0),
+    ("generate:1", 1_000.0, 1_040.0),
+    ("generate:1", 1_070.0, 1_100.0),
+    ("quality", 1_041.0, 1_043.0),
+    ("coverage", 1_042.0, 1_045.0),
+    ("encode", 1_098.0, 1_102.0),
+)
+HITS = tuple(
+    ContaminationHit(
+        key=f"{at:032x}",
+        kind=("record", "sample")[at % 2],
+        benchmark=("mmlu", "truthfulqa", HOSTILE[1])[at % 3],
+        question=f"Which planet is nearest to the sun? {HOSTILE[at % 5]}",
+        place=f"pool.jsonl, line {at} {HOSTILE[(at + 1) % 5]}",
+        source=HOSTILE[(at + 2) % 5],
+        matched=HOSTILE[(at + 3) % 5],
+    )
+    for at in range(7)
+)
+
+
 def full_digest() -> Digest:
     """A digest with every part filled and the hostile texts in every free field."""
     return Digest(
@@ -105,7 +130,10 @@ def full_digest() -> Digest:
         ratings=(800, 2_400, 5_100, 5_600, 2_500, 240),
         quality_pool=bell(4, 3_000, 4),
         quality_release=bell(17, 400),
+        long_tail_pool=bell(12, 900),
+        long_tail_release=bell(13, 90),
         cluster_sizes={2: 410, 3: 260, 4: 140, 5: 70, 7: 12, 12: 3},
+        clusters={"released": 612, "accepted": 0, "rejected": 283, "not_distilled": 0},
         cohesion=bell(16, 200, 2),
         rewards={
             "combined": bell(15, 220),
@@ -122,10 +150,24 @@ def full_digest() -> Digest:
         stages=(
             StageRow("ingest", None, 20_000, 66, 41.2, "2 files, 66 lines quarantined"),
             StageRow("embed", 18_244, 18_244, 0, 312.9),
-            StageRow("rate", 18_244, 16_640, 1_604, 5_120.0, "1,604 unrated"),
+            StageRow(
+                "rate",
+                18_244,
+                16_640,
+                1_604,
+                5_120.0,
+                unit="records",
+                tokens=2_560_000,
+                parts={"rated": 16_640, "unrated": 1_604, HOSTILE[0]: 3},
+                extra={"requests": 18_301, "cost_microdollars": 4_250_000, HOSTILE[1]: 2},
+            ),
             StageRow("distill", 895, 1_790, 0, 8_007.5, HOSTILE[2]),
             StageRow("select", 4_302, 1_612, 2_690, 3.0),
         ),
+        timeline=timeline_of([*SPANS, (HOSTILE[4], 1_000.0, 1_001.0)]),
+        engine=engine_use(SPANS, 125.0, 500_000),
+        contamination=HITS,
+        contamination_counts={"mmlu": 1_200, "truthfulqa": 2, HOSTILE[1]: 2},
         models=(
             ModelUsed("distiller", "Qwen/Qwen2.5-1.5B-Instruct", "5d1e0c3b9a7f4e2288aa01c4"),
             ModelUsed("encoder", HOSTILE[1], "77b0e1c3d5f7"),

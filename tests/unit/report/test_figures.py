@@ -6,6 +6,7 @@ import pytest
 from sample_digest import bell
 
 from mixup.report import figures
+from mixup.report.timeline import SpanRow
 
 
 def test_rating_counts():
@@ -15,14 +16,14 @@ def test_rating_counts():
 
 
 def test_quality_shift_shows_shares():
-    pool, release = figures.quality_shift((3, 1), (0, 8)).data
+    pool, release = figures.shift((3, 1), (0, 8), "x").data
     assert list(pool.x) == [0.25, 0.75]
     assert list(pool.y) == [75, 25]
     assert list(release.y) == [0, 100]
 
 
 def test_a_side_without_rows_has_no_bars():
-    pool, release = figures.quality_shift((3, 1), (0, 0)).data
+    pool, release = figures.shift((3, 1), (0, 0), "x").data
     assert len(pool.y) == 2
     assert not release.y
 
@@ -41,8 +42,25 @@ def test_unit_histogram_marks_a_threshold():
     assert not figures.unit_histogram(bell(10, 50), unit="samples").layout["shapes"]
 
 
+def test_lanes_keep_their_order_and_their_spans():
+    spans = [SpanRow("generate:1", 0.0, 2.0), SpanRow("generate:1", 3.0, 3.5)]
+    figure = figures.work_lanes({"generate:1": spans, "format": [SpanRow("format", 1.0, 1.25)]})
+    first, second = figure.data
+    assert (list(first.base), list(first.x), list(first.y)) == ([0.0, 3.0], [2.0, 0.5], [0, 0])
+    assert list(second.y) == [1]
+    assert first.marker.color != second.marker.color
+    assert list(figure.layout["yaxis"]["ticktext"]) == ["generate:1", "format"]
+
+
+def test_names_of_lanes_carry_no_markup():
+    name = "<a href='javascript:1'>x</a>" * 9
+    text = str(figures.work_lanes({name: [SpanRow(name, 0, 1)]}).to_json())
+    assert "<a" not in text
+    assert "javascript:1'" not in text
+
+
 def test_every_color_has_a_dark_form():
-    figure = figures.quality_shift(bell(4, 9), bell(9, 9))
+    figure = figures.shift(bell(4, 9), bell(9, 9), "x")
     marked = figures.unit_histogram(bell(4, 9), unit="samples", mark=0.5)
 
     def colors(value: object) -> set[str]:
@@ -52,6 +70,8 @@ def test_every_color_has_a_dark_form():
             return set().union(*map(colors, value))
         return {value} if isinstance(value, str) and value.startswith("#") else set()
 
-    used = colors(json.loads(str(figure.to_json()))) | colors(json.loads(str(marked.to_json())))
+    lanes = {name: [SpanRow(name, 0, 1)] for name in ("generate", "format")}
+    drawn = (figure, marked, figures.work_lanes(lanes))
+    used = set().union(*(colors(json.loads(str(found.to_json()))) for found in drawn))
     assert used
     assert used <= set(figures.DARK)

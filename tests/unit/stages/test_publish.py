@@ -85,6 +85,9 @@ def test_a_release_holds_originals_and_distilled_rows(workspace):
         assert original["licence"] == "CC0-1.0"
     assert found[HIGH[0].uid]["source"] == ["source-file-1", "source-file-2"]
     assert found[HIGH[1].uid]["quality"] == pytest.approx(0.6)
+    (shown,) = files.examples
+    assert (shown.cluster, shown.verdict) == (key, "released")
+    assert len(shown.samples) == 2
     assert list(found[key]) == list(COLUMNS)
 
 

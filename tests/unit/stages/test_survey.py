@@ -29,10 +29,11 @@ from mixup.stages.curate import _curate_cell
 from mixup.stages.rate import rater_revision
 from mixup.stages.select import _distinct, _fates
 from mixup.stages.survey import (
-    EXAMPLES_OF_A_KIND,
+    EXAMPLES_OF_A_STRATUM,
     SURVEYED,
     Survey,
     SurveySettings,
+    example_rank,
     survey_bucket,
     unit_bins,
 )
@@ -172,7 +173,9 @@ def test_rewards_of_another_revision_do_not_count(workspace):
 
 def test_examples_show_accepted_and_other_clusters(workspace):
     found = survey(workspace).examples
-    (accepted,), (other,) = found[True], found[False]
+    assert set(found) == {"accepted", "rejected:low_quality"}
+    ((_, accepted),), ((_, other),) = found.values()
+    assert (accepted.verdict, other.verdict) == ("accepted", "rejected")
     assert [sample.accepted for sample in accepted.samples] == [True, True]
     assert [sample.reason for sample in other.samples] == [
         "low_quality",
@@ -186,7 +189,7 @@ def test_a_cluster_without_samples_is_not_distilled(tmp_path):
     found = survey(make(tmp_path / "w"))
     assert found.counts["cluster_not_distilled"] == 2
     assert found.counts["members:cluster_not_distilled"] == 5
-    assert found.examples == {True: [], False: []}
+    assert [example.samples for _, example in found.examples["not_distilled"]] == [(), ()]
     assert keys_of(found.distilled) == []
 
 
@@ -253,18 +256,20 @@ def test_a_bucket_without_rows_is_surveyed(tmp_path):
 
 
 def test_examples_are_bounded_and_drawn_by_key():
-    first = Survey(1)
-    for number in range(40):
-        part = Survey(1)
-        part.examples[True] = [_example(f"{number:02d}")]
-        first.merge(part)
-    second = Survey(1)
-    for number in reversed(range(40)):
-        part = Survey(1)
-        part.examples[True] = [_example(f"{number:02d}")]
-        second.merge(part)
+    def merged(numbers) -> Survey:
+        found = Survey(1)
+        for number in numbers:
+            part = Survey(1)
+            key = f"{number:03d}"
+            part.examples["accepted"] = [(example_rank(key), _example(key))]
+            found.merge(part)
+        return found
+
+    first, second = merged(range(300)), merged(reversed(range(300)))
     assert first.examples == second.examples
-    assert len(first.examples[True]) == EXAMPLES_OF_A_KIND
+    ranks = [rank for rank, _ in first.examples["accepted"]]
+    assert len(ranks) == EXAMPLES_OF_A_STRATUM
+    assert ranks == sorted(example_rank(f"{number:03d}") for number in range(300))[: len(ranks)]
 
 
 def _example(cluster: str):

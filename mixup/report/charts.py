@@ -1,0 +1,134 @@
+"""The charts of a digest: each a figure with its caption and the same numbers as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from mixup.report import figures
+from mixup.report.clusters import reward_order
+from mixup.report.digest import Digest
+from mixup.report.timeline import SpanRow, Timeline
+from mixup.report.wording import seconds, sentence, visible, words
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with its place in the page, its caption, and the same numbers as a table."""
+
+    id: str
+    title: str
+    caption: str
+    figure: go.Figure
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def charts_of(digest: Digest) -> Iterable[Chart]:
+    """All charts of a digest; those without data too."""
+    yield Chart(
+        "ratings",
+        "Observed ratings",
+        f"{sum(digest.ratings):,} rows by the rating that was observed.",
+        figures.rating_counts(digest.ratings),
+        ("rating", "rows"),
+        tuple((str(at), f"{count:,}") for at, count in enumerate(digest.ratings)),
+    )
+    yield _shift_chart(
+        "quality",
+        "Quality before and after",
+        "P(rating ≥ 4)",
+        digest.quality_pool,
+        digest.quality_release,
+    )
+    yield _shift_chart(
+        "long-tail",
+        "Long tail before and after",
+        "mean distance to the nearest rows",
+        digest.long_tail_pool,
+        digest.long_tail_release,
+    )
+    yield from _cluster_charts(digest)
+    for at, name in enumerate(reward_order(digest.rewards)):
+        yield _reward_chart(digest, f"reward-{at}", name)
+    yield _timeline_chart(digest.timeline)
+
+
+def _shift_chart(
+    place: str, title: str, value: str, pool: Sequence[int], release: Sequence[int]
+) -> Chart:
+    return Chart(
+        place,
+        title,
+        f"Share of {sum(pool):,} rows of the pool and of {sum(release):,} rows of the release.",
+        figures.shift(pool, release, value),
+        (value, "pool", "release"),
+        _binned(pool, release),
+    )
+
+
+def _cluster_charts(digest: Digest) -> Iterable[Chart]:
+    sizes = sorted(digest.cluster_sizes.items())
+    members = sum(size * count for size, count in sizes)
+    yield Chart(
+        "sizes",
+        "Cluster sizes",
+        f"{sum(digest.cluster_sizes.values()):,} clusters of {members:,} members.",
+        figures.size_counts(digest.cluster_sizes),
+        ("members", "clusters"),
+        tuple((str(size), f"{count:,}") for size, count in sizes),
+    )
+    yield Chart(
+        "cohesion",
+        "Cohesion",
+        "Clusters by the mean cosine between their members.",
+        figures.unit_histogram(digest.cohesion, unit="clusters", x_title="mean cosine"),
+        ("mean cosine", "clusters"),
+        _binned(digest.cohesion),
+    )
+
+
+def _reward_chart(digest: Digest, place: str, name: str) -> Chart:
+    bins, missing = digest.rewards[name], digest.missing_rewards.get(name, 0)
+    accept_at = digest.accept_at if name == "combined" else None
+    caption = f"{sum(bins):,} samples scored" + (f", {missing:,} missing" if missing else "")
+    if accept_at is not None:
+        caption += f"; accepted from {accept_at:g}"
+    figure = figures.unit_histogram(bins, unit="samples", mark=accept_at)
+    figure.update_layout(height=190)
+    columns = ("reward", "samples")
+    return Chart(place, sentence(words(name)), f"{caption}.", figure, columns, _binned(bins))
+
+
+def _timeline_chart(timeline: Timeline) -> Chart:
+    lanes: dict[str, list[SpanRow]] = {}
+    for span in timeline.spans:
+        lanes.setdefault(span.name, []).append(span)
+    caption = "Each bar is a batch at work; what is empty is waiting. Drag to zoom, double-click "
+    caption += "to see all."
+    if timeline.resolution:
+        caption += f" Waits of at most {seconds(timeline.resolution)} are drawn as work."
+    end = max((span.end for span in timeline.spans), default=0.0)
+    rows = []
+    for name, spans in lanes.items():
+        busy = sum(span.end - span.start for span in spans)
+        share = f"{100 * busy / end:.0f} %" if end else "—"
+        rows.append((visible(name), f"{len(spans):,}", seconds(busy), share))
+    return Chart(
+        "timeline",
+        "Who worked when",
+        caption,
+        figures.work_lanes(lanes),
+        ("lane", "stretches", "at work", "of the time shown"),
+        tuple(rows),
+    )
+
+
+def _binned(*columns: Sequence[int]) -> tuple[tuple[str, ...], ...]:
+    count = len(columns[0])
+    return tuple(
+        (f"{at / count:.2f} to {(at + 1) / count:.2f}", *(f"{bins[at]:,}" for bins in columns))
+        for at in range(count)
+    )
