@@ -216,8 +216,9 @@ def _did(run: Watched, code: int | None, after_s: float) -> str:
         return "survived"
     if code is None:
         return f"hung for {after_s:.0f} s"
-    said = f": {run.lines[-1][:160]}" if code > 0 and run.lines else ""
-    return f"exit {code} after {after_s:.0f} s{said}"
+    said = [line for line in run.lines if line.strip()]
+    last = f": {said[-1][:160]}" if code > 0 and said else ""
+    return f"exit {code} after {after_s:.0f} s{last}"
 
 
 def _kill(run: Watched, victim: str, at_s: float, seed: int) -> str | None:
