@@ -9,7 +9,7 @@ ARGS ?=
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 PYTEST := $(OFFLINE) "$(BIN)/python" -m pytest
 
-.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench clean
+.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ lint-types:
 
 bench: setup  ## print the benchmarks' figures
 	$(PYTEST) tests/benchmarks -s -q -o python_files='bench_*.py' $(ARGS)
+
+fuzz: setup  ## mutate input rows and files for SECONDS (600); SEED=1 chooses which
+	$(OFFLINE) "$(BIN)/python" -m tests.fuzz.rows --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 clean:  ## remove .venv, caches and build leftovers (no workspace, no MIXUP_ENV)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
