@@ -16,7 +16,15 @@ import pyarrow.parquet as pq
 
 from mixup.stages.arrays import array_elements
 from mixup.stages.sources import Chunk, open_file
-from mixup.stages.streams import BROKEN, UNREACHABLE, RawRow, Salvage, decompressed, failure
+from mixup.stages.streams import (
+    BROKEN,
+    UNREACHABLE,
+    Bounded,
+    RawRow,
+    Salvage,
+    decompressed,
+    failure,
+)
 
 WHOLE_FILE = -1
 """The offset of a quarantine row that stands for what could not be read of a file."""
@@ -54,9 +62,9 @@ def _reader(chunk: Chunk, max_row_bytes: int) -> Iterator[RawRow]:
     file = chunk.file
     with open_file(file) as stream:
         if file.format == "parquet":
-            yield from _parquet_rows(stream, chunk, max_row_bytes)
+            yield from _parquet_rows(Bounded(stream), chunk, max_row_bytes)
         elif file.format == "arrow":
-            yield from _arrow_rows(stream, max_row_bytes)
+            yield from _arrow_rows(Bounded(stream), max_row_bytes)
         elif file.format == "json":
             yield from _json_rows(decompressed(stream, file.compression), chunk, max_row_bytes)
         else:

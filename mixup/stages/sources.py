@@ -23,7 +23,7 @@ from pyarrow import fs as arrow_fs
 
 from mixup.errors import ConfigError
 from mixup.records import content_key
-from mixup.stages.streams import BROKEN
+from mixup.stages.streams import BROKEN, Bounded
 
 logger = logging.getLogger(__name__)
 
@@ -275,7 +275,7 @@ def _row_chunks(file: SourceFile, chunk_bytes: int) -> list[Chunk]:
     """Parts of a Parquet file: row groups together, or ranges of the rows of a large one."""
     try:
         with open_file(file) as stream:
-            metadata = pq.ParquetFile(stream).metadata
+            metadata = pq.ParquetFile(Bounded(stream)).metadata
     except BROKEN:  # said by who reads it
         return [Chunk(file, size=file.size)]
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]

@@ -107,6 +107,47 @@ class _ZstdStream(io.RawIOBase):
         return True
 
 
+class Bounded:
+    """A file of which no more is asked than it has.
+
+    A damaged Arrow message can name a length of exabytes, for which Python would make room at once.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._stream.closed
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes, or all that are left."""
+        left = max(0, self._size - self._stream.tell())
+        return self._stream.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._stream.tell()
+
+    def flush(self) -> None:
+        """Nothing: it is only read."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
 class Salvage:
     """Large reads that give what comes before a break; the next read raises it."""
 

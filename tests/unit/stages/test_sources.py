@@ -560,6 +560,20 @@ def test_an_offset_that_points_outside_costs_its_row(tmp_path):
     assert found[2].reason in ("unreadable_row", "unreadable_file")
 
 
+def test_a_length_of_exabytes_is_not_made_room_for(tmp_path):
+    """Found by the fuzzer: a damaged length in an Arrow message ended the task with MemoryError."""
+    write_stream(tmp_path / "l.arrow", pa.table({"n": pa.array(range(100), pa.int64())}))
+    content = (tmp_path / "l.arrow").read_bytes()
+    messages = pa.ipc.MessageReader.open_stream(content)
+    assert messages.read_next_message().type == "schema"
+    first = messages.read_next_message()
+    length = first.body.size.to_bytes(8, "little")
+    assert length in content
+    (tmp_path / "l.arrow").write_bytes(content.replace(length, (1 << 60).to_bytes(8, "little")))
+    (row,) = read(tmp_path / "l.arrow")
+    assert (row.offset, row.reason) == (WHOLE_FILE, "unreadable_file")
+
+
 def test_a_file_of_times_only_keeps_its_rows(tmp_path):
     pq.write_table(pa.table({"t": pa.array([1, 2], pa.timestamp("us"))}), tmp_path / "t.parquet")
     assert values(read(tmp_path / "t.parquet")) == [{}, {}]
