@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -190,11 +191,19 @@ def _partitions(chunks: Sequence[Chunk], buckets: int) -> int:
 
 
 def _ingest_wave(context: RunContext, wave: Wave) -> Counter[str]:
+    filesystem, root = context.workspace.filesystem()
+    filesystem.create_dir(f"{root}/{wave.folder}", recursive=True)
+    try:
+        return _read_and_write(context, wave)
+    finally:
+        # On a full disk its room is needed; what cannot be removed goes as the next run starts.
+        with suppress(OSError):
+            filesystem.delete_dir(f"{root}/{wave.folder}")
+
+
+def _read_and_write(context: RunContext, wave: Wave) -> Counter[str]:
     import ray
 
-    workspace = context.workspace
-    filesystem, root = workspace.filesystem()
-    filesystem.create_dir(f"{root}/{wave.folder}", recursive=True)
     committer = context.committer("records", "occurrences", "quarantine")
     shared = ray.put(wave)
     pieces: list[Piece] = []
@@ -208,12 +217,9 @@ def _ingest_wave(context: RunContext, wave: Wave) -> Counter[str]:
 
     totals = commit_stream(staged(), committer, stage="ingest", unit="rows")
     task = ray.remote(num_cpus=1)(write_pieces)
-    written = run_tasks(
-        task, [(shared, group) for group in writing_tasks(pieces)], in_flight=_IN_FLIGHT
-    )
-    totals += commit_stream(written, committer, stage="ingest", unit="new")
-    filesystem.delete_dir(f"{root}/{wave.folder}")
-    return totals
+    groups = [(shared, group) for group in writing_tasks(pieces)]
+    written = run_tasks(task, groups, in_flight=_IN_FLIGHT)
+    return totals + commit_stream(written, committer, stage="ingest", unit="new")
 
 
 def _reading_tasks(wave: Wave) -> Iterator[tuple[int, int]]:
