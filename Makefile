@@ -9,7 +9,7 @@ ARGS ?=
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 PYTEST := $(OFFLINE) "$(BIN)/python" -m pytest
 
-.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench kills clean
+.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench kills fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ SEED ?= 1
 
 kills: setup  ## kill parts of running jobs with SIGKILL and print what came of it
 	$(OFFLINE) "$(BIN)/python" tests/e2e/kill_table.py --kills $(KILLS) --seed $(SEED)
+
+fuzz: setup  ## mutate input rows and files for SECONDS (600); SEED=1 chooses which
+	$(OFFLINE) "$(BIN)/python" -m tests.fuzz.rows --seconds $(or $(SECONDS),600) --seed $(SEED)
 
 clean:  ## remove .venv, caches and build leftovers (no workspace, no MIXUP_ENV)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

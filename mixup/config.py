@@ -289,9 +289,9 @@ class RewardConfig(Section):
         known = {"quality", "alignment", "format", "coverage"}
         for weights in [self.weights, *self.task_weights.values()]:
             if unknown := set(weights) - known:
-                raise ValueError(
-                    f"unknown reward component {sorted(unknown)[0]!r}; known: {sorted(known)}"
-                )
+                name = sorted(unknown)[0]
+                near = _nearest(name, sorted(known), f"; known: {sorted(known)}")
+                raise ValueError(f"unknown reward component {name!r}{near}")
             if min(weights.values(), default=0.0) < 0 or sum(weights.values()) <= 0:
                 raise ValueError("reward weights must be >= 0 and not all 0")
         return self
@@ -374,7 +374,7 @@ def load_config(model: type[_C], path: str | Path, overrides: Sequence[str] = ()
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = _yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no config at {path}; expected a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -388,18 +388,47 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key which stands twice: the reader would take the last, unsaid."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        YAMLError: If it is not YAML, or nested too deeply to be a config.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (RecursionError, ValueError) as error:  # also a date such as 2026-02-30
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+
+
 def _apply(document: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    if not separator or not key:
+    if not separator or not all(key.split(".")):
         raise ConfigError(f"override {override!r} is not of the form section.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = _yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML") from error
+        raise ConfigError(f"override {_short(override)!r}: the value is not YAML") from error
     *sections, last = key.split(".")
     place = document
     for section in sections:
-        place = place.setdefault(section, {})
+        if place.get(section) is None:  # absent, or named with nothing below it
+            place[section] = {}
+        place = place[section]
         if not isinstance(place, dict):
             raise ConfigError(f"override {override!r}: {section!r} is not a section")
     place[last] = value
@@ -416,23 +445,36 @@ def _explain(model: type[Section], error: ValidationError) -> str:
         names = [name for name, _, _ in describe(model)]
         if place in names:
             return f"the key {place!r} belongs to another `type` than the one chosen{more}"
-        return f"unknown key {place!r}{_nearest(place, names)}{more}"
+        return f"unknown key {_short(place)!r}{_nearest(place, names)}{more}"
     if first["type"] == "missing":
         return f"{place!r} is missing{more}"
-    value = json.dumps(first["input"], default=str, ensure_ascii=False)
-    shown = value if len(value) <= 80 else value[:77] + "..."
+    if first["type"] == "union_tag_invalid":
+        context = first.get("ctx", {})
+        kind, known = str(context.get("tag")), str(context.get("expected_tags"))
+        near = _nearest(kind, [name.strip(" '") for name in known.split(",")], f"; known: {known}")
+        return f"{place}.type: unknown kind {_short(kind)!r}{near}{more}"
+    shown = _short(json.dumps(first["input"], default=str, ensure_ascii=False))
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("model_type", "model_attributes_type"):
+        message = "expected a section, of keys and values"
     return f"{place}: {message} (it is {shown}){more}"
 
 
-def _nearest(key: str, names: Sequence[str]) -> str:
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _nearest(
+    key: str, names: Sequence[str], otherwise: str = "; `--help` lists the known keys"
+) -> str:
     """The known key most like a misspelt one, compared whole and by its last part."""
+    key = key.lower()
     whole = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
     last = key.rsplit(".", 1)[-1]
     by_last = {name.rsplit(".", 1)[-1]: name for name in names}
     part = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.6)
     found = whole[0] if whole else by_last[part[0]] if part else None
-    return f"; did you mean {found!r}?" if found else "; `--help` lists the known keys"
+    return f"; did you mean {found!r}?" if found else otherwise
 
 
 def describe(model: type[Section], prefix: str = "") -> Iterator[tuple[str, str, str]]:

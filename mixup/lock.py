@@ -96,7 +96,10 @@ class Lease:
         while True:
             try:
                 self._workspace.write_json(_heartbeat(self.token), {"at": time.time()})
-            except OSError as error:  # a later beat may pass; the fencing token guards the tables
+            except (
+                OSError,
+                TableError,
+            ) as error:  # a later beat may pass; the fencing token guards the tables
                 logger.warning("the lock's heartbeat could not be written: %s", error)
             if self._stop.wait(HEARTBEAT_SECONDS):
                 return
@@ -112,6 +115,8 @@ class Lease:
             _replace(self._workspace, table, _nobody())
         except DeltaError as error:
             logger.warning("the lock was taken over while it was released: %s", error)
+        except OSError as error:  # a full disk: the next run takes over from a process that is gone
+            logger.warning("the lock could not be given back: %s", error)
 
     def __enter__(self) -> Lease:
         return self

@@ -43,6 +43,7 @@ RETRYABLE = ("engine_error", "timeout", "actor_died")
 """Reasons after which a key is tried again, up to ``MAX_ATTEMPTS`` times in all."""
 
 ROW_GROUP_ROWS = 16_384
+_ROW_GROUP_BYTES = 32_000_000
 HISTORY = 100
 """How many of the newest commits are searched for a stage's completion."""
 
@@ -192,15 +193,42 @@ def read_files(
 
 
 def scan_files(
-    workspace: Workspace, name: str, paths: Sequence[str], columns: Sequence[str] | None = None
+    workspace: Workspace,
+    name: str,
+    paths: Sequence[str],
+    columns: Sequence[str] | None = None,
+    *,
+    within: Mapping[str, tuple[str, str]] | None = None,
 ) -> Iterator[pa.Table]:
-    """The rows of some files, one row group at a time: memory bounded by a row group."""
+    """The rows of some files, one row group at a time: memory bounded by a row group.
+
+    Args:
+        workspace: Where the table is.
+        name: The table.
+        paths: Its files.
+        columns: The columns to read; all without it.
+        within: The least and largest value that is looked for in a text column. Row groups whose
+            statistics exclude it are left out; files are sorted by key, so that this is most.
+    """
     filesystem, root = workspace.filesystem()
     wanted = list(columns) if columns else TABLES[name].file_schema.names
     for path in paths:
         with pq.ParquetFile(f"{root}/tables/{name}/{path}", filesystem=filesystem) as file:
             for index in range(file.num_row_groups):
-                yield file.read_row_group(index, columns=wanted).select(wanted)
+                if not _is_outside(file.metadata.row_group(index), within or {}):
+                    yield file.read_row_group(index, columns=wanted).select(wanted)
+
+
+def _is_outside(group: pq.RowGroupMetaData, within: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether a row group's statistics say that none of its values is within the bounds."""
+    columns = [group.column(place) for place in range(group.num_columns)]
+    for column in columns:
+        found = column.statistics
+        if column.path_in_schema in within and found is not None and found.has_min_max:
+            low, high = within[column.path_in_schema]
+            if found.max < low or found.min > high:
+                return True
+    return False
 
 
 def write_file(workspace: Workspace, name: str, rows: pa.Table, bucket: int | None) -> WrittenFile:
@@ -219,9 +247,11 @@ def write_file(workspace: Workspace, name: str, rows: pa.Table, bucket: int | No
     path = new_path(workspace, name, bucket)
     filesystem, root = workspace.filesystem()
     target = f"{root}/tables/{name}/{path}"
-    pq.write_table(
-        rows, target, filesystem=filesystem, compression="zstd", row_group_size=ROW_GROUP_ROWS
-    )
+    group = min(ROW_GROUP_ROWS, 1 + _ROW_GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1))
+    with workspace.writing(target):
+        pq.write_table(
+            rows, target, filesystem=filesystem, compression="zstd", row_group_size=group
+        )
     size = filesystem.get_file_info(target).size
     return WrittenFile(name, path, bucket, rows.num_rows, size, statistics(rows, spec))
 
@@ -409,18 +439,20 @@ class Committer:
         changed, now = self._changes_data, int(time.time() * 1000)
         actions = [_add_action(file, now, changes_data=changed) for file in files]
         actions += [RemoveAction(path, changed, now) for path in removed]
+        properties = CommitProperties(
+            custom_metadata={"mixup": json.dumps(document)},
+            app_transactions=[Transaction(FENCE, self._token)],
+        )
         try:
-            table.create_write_transaction(
-                actions,
-                mode="append",
-                schema=table.schema(),
-                partition_by=TABLES[name].partition_by,
-                commit_properties=CommitProperties(
-                    custom_metadata={"mixup": json.dumps(document)},
-                    app_transactions=[Transaction(FENCE, self._token)],
-                ),
-                post_commithook_properties=_HOOKS,
-            )
+            with self._workspace.writing():
+                table.create_write_transaction(
+                    actions,
+                    mode="append",
+                    schema=table.schema(),
+                    partition_by=TABLES[name].partition_by,
+                    commit_properties=properties,
+                    post_commithook_properties=_HOOKS,
+                )
         except CommitFailedError as error:
             raise TableError(
                 f"table {name}: another writer committed meanwhile: {error}"

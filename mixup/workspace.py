@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 TEMPORARY = re.compile(r"\.[0-9a-f]{8}([0-9a-f]{24})?\.tmp$")
 """How the names of files and folders end that are not finished yet, on a disk."""
+# No space, the user's share of it used up, the largest size of a file reached.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DESCRIPTION = "workspace.json"
 
 
@@ -71,6 +74,29 @@ class Workspace:
         except FileNotFoundError:
             return None
 
+    @contextmanager
+    def writing(self, target: str | None = None) -> Iterator[None]:
+        """Name a disk that is full in the block as what it is, and take a part of a file away.
+
+        Args:
+            target: The file that the block writes, as its own file system spells it.
+
+        Raises:
+            TableError: If there is no space left.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not is_full(error):
+                raise
+            if target is not None:
+                with suppress(OSError):
+                    self.filesystem()[0].delete_file(target)
+            raise TableError(
+                f"workspace {self.uri}: {os.strerror(_errno_of(error))}; what was committed stays: "
+                "make room, and the same command goes on from there"
+            ) from error
+
     def write_json(self, relative: str, document: object) -> None:
         """Write a JSON document so that readers see the old or the new one, never a part."""
         text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True)
@@ -82,7 +108,7 @@ class Workspace:
         target = f"{root}/{relative}"
         filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
         temporary = f"{target}.{uuid.uuid4().hex}.tmp" if self.is_local else target
-        with filesystem.open_output_stream(temporary) as stream:
+        with self.writing(temporary), filesystem.open_output_stream(temporary) as stream:
             stream.write(data)
         if temporary != target:
             filesystem.move(temporary, target)
@@ -112,6 +138,19 @@ class Workspace:
             raise
         if staged != target:
             filesystem.move(staged, target)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full; Delta's own say so in their text only."""
+    return _errno_of(error) in _FULL
+
+
+def _errno_of(error: BaseException) -> int:
+    code = getattr(error, "errno", None)
+    said = re.search(r"\(os error (\d+)\)|\[errno (\d+)\]", str(error), re.IGNORECASE)
+    if code is None and said is not None:
+        return int(said.group(1) or said.group(2))
+    return code or 0
 
 
 def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from mixup.actors.resources import Demand, check_demand, check_place, cluster
 from mixup.actors.rewards import RewardPools, RewardSettings, Votes
 from mixup.config import ReferenceRater, RefreshConfig, Similarity
-from mixup.errors import MixupError
+from mixup.errors import ConfigError, MixupError
 from mixup.ledger import StageCounts
 from mixup.lock import acquire, ensure_held
 from mixup.models.encoder import similarity_of
@@ -203,6 +203,10 @@ def make_plan(config: RefreshConfig) -> Plan:
     if config.distill.structured != "none":
         for task in TASKS:  # refuses a max_tokens that leaves no room
             answer_pattern(task, max_tokens=config.distill.max_tokens)
+    for task in config.reward.task_weights:
+        if task not in TASKS:
+            known = ", ".join(TASKS)
+            raise ConfigError(f"reward.task_weights: unknown task {task!r}; known: {known}")
     rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
     library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
     return Plan(

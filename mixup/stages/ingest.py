@@ -1,68 +1,95 @@
 """Ingest: sources → files, occurrences, records, quarantine.
 
-Tasks read parts of files and parse row by row; one shuffle brings equal content together, bucket by
-bucket; there duplicates are found and the tables are written.
+Tasks read parts of files and parse them row by row; what they parse is brought together by content
+(``mixup.stages.pieces``); other tasks find the duplicates there and write the tables. The memory of
+each of them is bounded, whatever the size of a file, a row group or a bucket.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.config import IngestConfig
-from mixup.errors import RecordError
 from mixup.ledger import StageCounts
-from mixup.records import TURNS, bucket_of, content_key, estimated_tokens, uid_of
 from mixup.stages.compact import compact
-from mixup.stages.cover import TASK_CPUS, manifests_of
-from mixup.stages.rows import RawRow, read_rows
+from mixup.stages.parsed import parsed_blocks
+from mixup.stages.pieces import Piece, PieceWriter
 from mixup.stages.run import (
     Manifest,
     RunContext,
     Stopwatch,
     commit_stream,
+    run_tasks,
     stage_state,
 )
 from mixup.stages.sources import Chunk, SourceFile, chunks_of
 from mixup.stages.streams import UNREACHABLE
-from mixup.tables import Snapshot, read_files, snapshot, write_by_bucket, write_file
-from mixup.text.formats import ParsedRow, decode_line, parse_row
-from mixup.text.tasks import detect_task
+from mixup.stages.writing import held_places, write_partition
+from mixup.tables import (
+    Snapshot,
+    read_files,
+    scan_files,
+    snapshot,
+    write_by_bucket,
+    write_file,
+)
 from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_ROWS_PER_BLOCK = 4096
-_RAW_KEPT_BYTES = 4096
+STAGING = "staging"
+"""The folder of a workspace that holds rows between reading and writing; empty between runs."""
+
 _WAVE_BYTES = 16_000_000_000
-_WAVE_BYTES_PER_BUCKET = 1_000_000_000
-_PARSED = pa.schema(
-    [
-        ("bucket", pa.int32()),
-        ("uid", pa.string()),
-        ("file", pa.string()),
-        ("path", pa.string()),
-        ("offset", pa.int64()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("extra", pa.string()),
-        ("task", pa.string()),
-        ("language", pa.string()),
-        ("turns", TURNS),
-        ("tokens", pa.int32()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("raw", pa.binary()),
-    ]
-)
+_PARTITION_BYTES = 128_000_000
+_TASK_BYTES = 32_000_000
+_FOOTERS_AT_ONCE = 16
+# Tasks that wait tell an autoscaler what would be used; they cost the driver next to nothing.
+_IN_FLIGHT = 1000
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Chunks that are read, brought together and written before the next ones are looked at.
+
+    Attributes:
+        workspace: Where the tables are.
+        config: The section of the config.
+        folder: Where its pieces lie in the workspace.
+        chunks: What is read, in the order of paths and places.
+        partitions: Into how many parts, a multiple of the buckets, its rows are divided by key.
+        known: What the tables held before.
+    """
+
+    workspace: Workspace
+    config: IngestConfig
+    folder: str
+    chunks: tuple[Chunk, ...]
+    partitions: int
+    known: Mapping[str, Snapshot]
+
+    @property
+    def files(self) -> list[str]:
+        """The fingerprints of the files that it reads from."""
+        return sorted({chunk.file.fingerprint for chunk in self.chunks})
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a reading task did: the pieces that it wrote, and its counts."""
+
+    pieces: Sequence[Piece]
+    counts: Mapping[str, int]
 
 
 def unread_files(workspace: Workspace, files: Sequence[SourceFile]) -> list[SourceFile]:
@@ -81,20 +108,38 @@ def pool_counts(workspace: Workspace, pool: Sequence[str]) -> tuple[int, int]:
 
 
 def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile]) -> StageCounts:
-    """Read files that have not been read; each wave of them is committed by itself.
+    """Read files that have not been read; each wave of their chunks is committed by itself.
 
     Raises:
         LedgerError: If a row is neither new, a duplicate nor in the quarantine.
     """
     watch = Stopwatch()
-    state = stage_state(
-        context.workspace, "ingest", "records", inputs=[], decides=config.fingerprint()
-    )
+    workspace = context.workspace
+    state = stage_state(workspace, "ingest", "records", inputs=[], decides=config.fingerprint())
+    clear_staging(workspace)
+    context.committer("records", "occurrences", "quarantine", "files")  # makes the tables
+    forget_unreachable(context, files)
+    before = {name: snapshot(workspace, name) for name in ("occurrences", "quarantine")}
+    before["quarantine"] = with_rows_of(workspace, before["quarantine"], files)
+    chunks = _all_chunks(files, config.chunk_bytes)
+    ends = {chunk.file.fingerprint: place for place, chunk in enumerate(chunks)}
     totals: Counter[str] = Counter()
-    # One shuffle holds a wave: a workspace of few buckets takes small ones.
-    limit = min(_WAVE_BYTES, context.workspace.buckets * _WAVE_BYTES_PER_BUCKET)
-    for wave in _waves(files, limit):
-        totals += _ingest_wave(context, config, wave)
+    done = 0
+    for number, part in enumerate(waves(chunks, _WAVE_BYTES)):
+        wave = Wave(
+            workspace=workspace,
+            config=config,
+            folder=f"{STAGING}/{context.run}-{number}",
+            chunks=tuple(part),
+            partitions=_partitions(part, workspace.buckets),
+            known={**before, "records": snapshot(workspace, "records")},
+        )
+        totals += _ingest_wave(context, wave)
+        read = chunks[done : done + len(part)]
+        ended = [chunk.file for at, chunk in enumerate(read, done) if _is_last(ends, at, chunk)]
+        _record_files(context, ended, totals)
+        done += len(part)
+    clear_staging(workspace)
     counts = StageCounts(
         stage="ingest",
         unit="occurrences",
@@ -109,56 +154,139 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
     return counts.log()
 
 
-def _waves(files: Sequence[SourceFile], limit: int) -> Iterator[list[SourceFile]]:
-    wave: list[SourceFile] = []
+def _is_last(ends: Mapping[str, int], at: int, chunk: Chunk) -> bool:
+    return ends[chunk.file.fingerprint] == at
+
+
+def clear_staging(workspace: Workspace) -> None:
+    """Remove what a run, this one or one that died, left on the way."""
+    if workspace.exists(STAGING):
+        filesystem, root = workspace.filesystem()
+        filesystem.delete_dir(f"{root}/{STAGING}")
+
+
+def _all_chunks(files: Sequence[SourceFile], chunk_bytes: int) -> list[Chunk]:
+    """The chunks of all files, in the order of paths and places: the first of equals is new."""
+    ordered = sorted(files, key=lambda file: file.path)
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:  # a Parquet file's chunks are in its footer
+        found = list(pool.map(lambda file: chunks_of(file, chunk_bytes), ordered))
+    return [chunk for chunks in found for chunk in chunks]
+
+
+def waves(chunks: Sequence[Chunk], limit: int) -> Iterator[list[Chunk]]:
+    """Runs of chunks of at most some bytes, or of one chunk."""
+    wave: list[Chunk] = []
     held = 0
-    for file in files:
-        if wave and held + file.size > limit:
+    for chunk in chunks:
+        if wave and held + chunk.size > limit:
             yield wave
             wave, held = [], 0
-        wave.append(file)
-        held += max(file.size, 0)
+        wave.append(chunk)
+        held += chunk.size
     if wave:
         yield wave
 
 
-def _ingest_wave(
-    context: RunContext, config: IngestConfig, files: Sequence[SourceFile]
-) -> Counter[str]:
+def _partitions(chunks: Sequence[Chunk], buckets: int) -> int:
+    size = sum(chunk.size for chunk in chunks)
+    return buckets * max(1, -(-size // (buckets * _PARTITION_BYTES)))
+
+
+def _ingest_wave(context: RunContext, wave: Wave) -> Counter[str]:
+    filesystem, root = context.workspace.filesystem()
+    filesystem.create_dir(f"{root}/{wave.folder}", recursive=True)
+    try:
+        return _read_and_write(context, wave)
+    finally:
+        # On a full disk its room is needed; what cannot be removed goes as the next run starts.
+        with suppress(OSError):
+            filesystem.delete_dir(f"{root}/{wave.folder}")
+
+
+def _read_and_write(context: RunContext, wave: Wave) -> Counter[str]:
     import ray
 
-    workspace = context.workspace
-    _forget_unreachable(context, files)
-    chunks = [chunk for file in files for chunk in chunks_of(file, config.chunk_bytes)]
-    known = {name: snapshot(workspace, name) for name in ("records", "occurrences", "quarantine")}
-    dataset = (
-        ray.data.from_items(
-            [{"chunk": index} for index in range(len(chunks))], override_num_blocks=len(chunks)
-        )
-        .map_batches(
-            partial(_parse_chunks, chunks=chunks, config=config, buckets=workspace.buckets),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=TASK_CPUS,
-        )
-        .repartition(workspace.buckets, keys=["bucket"])
-        .map_batches(
-            partial(_write_buckets, workspace=workspace, known=known),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=TASK_CPUS,
-        )
-    )
-    committer = context.committer("records", "occurrences", "quarantine", "files")
-    totals = commit_stream(manifests_of(dataset), committer, stage="ingest", unit="rows")
-    reached = [file for file in files if not totals[f"{UNREACHABLE}:{file.fingerprint}"]]
-    if reached:
-        committer.add([write_file(workspace, "files", _file_rows(reached, totals), None)])
-    committer.commit()
-    return Counter({name: count for name, count in totals.items() if ":" not in name})
+    committer = context.committer("records", "occurrences", "quarantine")
+    shared = ray.put(wave)
+    pieces: list[Piece] = []
+
+    def staged() -> Iterator[Manifest]:
+        spans = [(shared, *span) for span in _reading_tasks(wave)]
+        task = ray.remote(num_cpus=1)(stage_chunks)
+        for done in run_tasks(task, spans, in_flight=_IN_FLIGHT):
+            pieces.extend(done.pieces)
+            yield Manifest(counts=done.counts)
+
+    totals = commit_stream(staged(), committer, stage="ingest", unit="rows")
+    task = ray.remote(num_cpus=1)(write_pieces)
+    groups = [(shared, group) for group in writing_tasks(pieces)]
+    written = run_tasks(task, groups, in_flight=_IN_FLIGHT)
+    return totals + commit_stream(written, committer, stage="ingest", unit="new")
 
 
-def _forget_unreachable(context: RunContext, files: Sequence[SourceFile]) -> None:
+def _reading_tasks(wave: Wave) -> Iterator[tuple[int, int]]:
+    """The chunks of each task: one, or several small ones."""
+    first = 0
+    for part in waves(wave.chunks, wave.config.chunk_bytes):
+        yield first, first + len(part)
+        first += len(part)
+
+
+def stage_chunks(wave: Wave, first: int, end: int) -> Staged:
+    """Read and parse some of a wave's chunks; runs in a worker."""
+    writer = PieceWriter(wave.workspace, wave.folder, f"{first:07d}")
+    counts: Counter[str] = Counter()
+    for chunk in wave.chunks[first:end]:
+        key = chunk.file.fingerprint
+        for rows in parsed_blocks(chunk, wave.config, wave.partitions):
+            bad = rows.num_rows - rows["reason"].null_count
+            lost = pc.sum(pc.equal(rows["reason"], UNREACHABLE)).as_py() or 0
+            counts.update({"rows": rows.num_rows, "quarantined": bad})
+            counts.update({f"rows:{key}": rows.num_rows, f"quarantined:{key}": bad})
+            if lost:
+                counts[f"{UNREACHABLE}:{key}"] += lost
+            writer.add(rows)
+    writer.flush()
+    return Staged(writer.pieces, counts)
+
+
+def writing_tasks(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """The pieces of each task: those of one partition, or of several small ones."""
+    ordered = sorted(pieces, key=lambda piece: (piece.partition, piece.path))
+    task: list[Piece] = []
+    held = 0
+    for _, found in groupby(ordered, key=lambda piece: piece.partition):
+        own = list(found)
+        size = sum(piece.length for piece in own)
+        if task and held + size > _TASK_BYTES:
+            yield task
+            task, held = [], 0
+        task.extend(own)
+        held += size
+    if task:
+        yield task
+
+
+def write_pieces(wave: Wave, pieces: Sequence[Piece]) -> Manifest:
+    """Write the rows of some partitions to the tables; runs in a worker."""
+    files, counts = [], Counter()
+    held = held_places(wave.workspace, wave.known["quarantine"], wave.files)
+    for partition, own in groupby(pieces, key=lambda piece: piece.partition):
+        done = write_partition(
+            wave.workspace,
+            list(own),
+            partition=partition,
+            partitions=wave.partitions,
+            known=wave.known,
+            files=wave.files,
+            quarantined=held,
+        )
+        files.extend(done.files)
+        counts.update(done.counts)
+    return Manifest(files, counts=counts)
+
+
+def forget_unreachable(context: RunContext, files: Sequence[SourceFile]) -> None:
     """Remove the quarantine rows that said of these files that they could not be reached.
 
     Such a file is not recorded as read, so it comes here again, with the rows that it gave then
@@ -166,15 +294,44 @@ def _forget_unreachable(context: RunContext, files: Sequence[SourceFile]) -> Non
     """
     workspace, committer = context.workspace, context.committer("quarantine")
     again = pa.array([file.fingerprint for file in files], pa.string())
+
+    def stale(rows: pa.Table) -> pa.ChunkedArray:
+        return pc.and_(pc.is_in(rows["file"], again), pc.equal(rows["reason"], UNREACHABLE))
+
     for path in snapshot(workspace, "quarantine").paths:
-        rows = read_files(workspace, "quarantine", [path])
-        stale = pc.and_(
-            pc.is_in(rows["file"], value_set=again), pc.equal(rows["reason"], UNREACHABLE)
-        )
-        if pc.any(stale).as_py():
-            kept = rows.filter(pc.invert(stale))
+        parts = scan_files(workspace, "quarantine", [path], ["file", "reason"])
+        if any(pc.any(stale(rows)).as_py() for rows in parts):
+            rows = read_files(workspace, "quarantine", [path])
+            kept = rows.filter(pc.invert(stale(rows)))
             committer.add(write_by_bucket(workspace, "quarantine", kept), {"quarantine": [path]})
     committer.commit()
+
+
+def with_rows_of(workspace: Workspace, now: Snapshot, files: Sequence[SourceFile]) -> Snapshot:
+    """The part of a snapshot of the quarantine that has rows of some files.
+
+    There is none, unless a run ended while it read them; then tasks need not look for any.
+    """
+    again = pa.array([file.fingerprint for file in files], pa.string())
+    found = [
+        path
+        for path in now.paths
+        if any(
+            pc.any(pc.is_in(rows["file"], again)).as_py()
+            for rows in scan_files(workspace, now.table, [path], ["file"])
+        )
+    ]
+    return Snapshot(now.table, now.version, {None: tuple(found)})
+
+
+def _record_files(context: RunContext, files: Sequence[SourceFile], totals: Counter[str]) -> None:
+    """Record files as read, but for those that could not be reached."""
+    reached = [file for file in files if not totals[f"{UNREACHABLE}:{file.fingerprint}"]]
+    if reached:
+        committer = context.committer("files")
+        rows = _file_rows(reached, totals)
+        committer.add([write_file(context.workspace, "files", rows, None)])
+        committer.commit()
 
 
 def _file_rows(files: Sequence[SourceFile], totals: Counter[str]) -> pa.Table:
@@ -182,7 +339,7 @@ def _file_rows(files: Sequence[SourceFile], totals: Counter[str]) -> pa.Table:
     return pa.table(
         {
             "fingerprint": [file.fingerprint for file in files],
-            "path": [file.path for file in files],
+            "path": [file.shown for file in files],
             "size": [file.size for file in files],
             "modified": [file.modified for file in files],
             "ingested_at": pa.array([now] * len(files), pa.timestamp("us", tz="UTC")),
@@ -190,123 +347,3 @@ def _file_rows(files: Sequence[SourceFile], totals: Counter[str]) -> pa.Table:
             "quarantined": [totals[f"quarantined:{file.fingerprint}"] for file in files],
         }
     )
-
-
-def _parse_chunks(
-    batch: pa.Table, chunks: Sequence[Chunk], config: IngestConfig, buckets: int
-) -> Iterator[pa.Table]:
-    """Read and parse the rows of some chunks; runs in a worker."""
-    for index in batch["chunk"].to_pylist():
-        chunk = chunks[index]
-        block: list[dict[str, Any]] = []
-        for row in read_rows(chunk, max_row_bytes=config.max_row_bytes):
-            block.append(parsed_fields(row, chunk.file, config, buckets))
-            if len(block) >= _ROWS_PER_BLOCK:
-                yield pa.Table.from_pylist(block, schema=_PARSED)
-                block = []
-        yield pa.Table.from_pylist(block, schema=_PARSED)
-
-
-def parsed_fields(
-    row: RawRow, file: SourceFile, config: IngestConfig, buckets: int
-) -> dict[str, Any]:
-    """The columns of one row: those of a record and its occurrence, or of a quarantine row."""
-    place = {"file": file.fingerprint, "path": file.path, "offset": row.offset}
-    try:
-        if row.reason:
-            raise RecordError(row.reason, row.detail)
-        parsed = parse_row(row.value if row.value is not None else decode_line(row.raw))
-    except RecordError as error:
-        key = content_key(file.fingerprint, row.offset)
-        return {
-            **place,
-            "bucket": bucket_of(key, buckets),
-            "reason": error.reason,
-            "detail": str(error).encode("utf-8", "replace").decode()[:500],
-            "raw": _raw_bytes(row)[:_RAW_KEPT_BYTES],
-        }
-    return {**place, **_record_fields(parsed, file, config, buckets)}
-
-
-def _record_fields(
-    parsed: ParsedRow, file: SourceFile, config: IngestConfig, buckets: int
-) -> dict[str, Any]:
-    uid = uid_of(parsed.turns)
-    return {
-        "bucket": bucket_of(uid, buckets),
-        "uid": uid,
-        "source": parsed.source or file.name,
-        "licence": parsed.licence or config.licence or "unknown",
-        "extra": json.dumps(parsed.extra, ensure_ascii=False, sort_keys=True),
-        "task": detect_task(parsed.turns),
-        "language": parsed.language,
-        "turns": [turn._asdict() for turn in parsed.turns],
-        "tokens": sum(estimated_tokens(turn.content) for turn in parsed.turns),
-    }
-
-
-def _raw_bytes(row: RawRow) -> bytes:
-    if row.raw or row.value is None:
-        return row.raw
-    return json.dumps(row.value, ensure_ascii=False, default=str).encode("utf-8", "replace")
-
-
-def _write_buckets(rows: pa.Table, workspace: Workspace, known: dict[str, Snapshot]) -> pa.Table:
-    """Write the rows of one or several whole buckets; runs in a worker.
-
-    Rows that an earlier, interrupted run wrote already are left alone.
-    """
-    bad = rows.filter(pc.is_valid(rows["reason"]))
-    good = rows.filter(pc.is_null(rows["reason"]))
-    held = read_files(workspace, "quarantine", known["quarantine"].paths, ["file", "offset"])
-    bad = _not_yet(bad, held)
-    bad = bad.append_column("seen_at", pa.array([datetime.now(UTC)] * len(bad), _TIME))
-    files = write_by_bucket(workspace, "quarantine", bad)
-    totals = Counter(rows=rows.num_rows, quarantined=rows.num_rows - good.num_rows)
-    totals.update(f"rows:{file}" for file in rows["file"].to_pylist())
-    totals.update(
-        f"quarantined:{file}"
-        for file in rows.filter(pc.is_valid(rows["reason"]))["file"].to_pylist()
-    )
-    unreachable = rows.filter(pc.equal(rows["reason"], UNREACHABLE))
-    totals.update(f"{UNREACHABLE}:{file}" for file in unreachable["file"].to_pylist())
-    for bucket in sorted(pc.unique(good["bucket"]).to_pylist()):
-        part = good.filter(pc.equal(good["bucket"], bucket))
-        written, new = _write_bucket(part, workspace, known, bucket)
-        files += written
-        totals.update(new=new, duplicate=part.num_rows - new)
-    return Manifest(files, counts=totals).to_table()
-
-
-_TIME = pa.timestamp("us", tz="UTC")
-
-
-def _write_bucket(
-    rows: pa.Table, workspace: Workspace, known: dict[str, Snapshot], bucket: int
-) -> tuple[list, int]:
-    """Write one bucket's occurrences and new records; the files and how many rows are new."""
-    rows = rows.sort_by([("path", "ascending"), ("offset", "ascending")])
-    held = read_files(workspace, "records", known["records"].in_bucket(bucket), ["uid"])
-    seen = set(held["uid"].to_pylist())
-    first: list[bool] = []
-    for uid in rows["uid"].to_pylist():
-        first.append(uid not in seen)
-        seen.add(uid)
-    records = rows.filter(pa.array(first, pa.bool_()))
-    paths = known["occurrences"].in_bucket(bucket)
-    occurrences = _not_yet(rows, read_files(workspace, "occurrences", paths, ["file", "offset"]))
-    files = [
-        write_file(workspace, name, part, bucket)
-        for name, part in (("records", records), ("occurrences", occurrences))
-        if part.num_rows
-    ]
-    return files, records.num_rows
-
-
-def _not_yet(rows: pa.Table, held: pa.Table) -> pa.Table:
-    """The rows whose (file, offset) is not held."""
-    places = set(zip(held["file"].to_pylist(), held["offset"].to_pylist(), strict=True))
-    if not places:
-        return rows
-    here = zip(rows["file"].to_pylist(), rows["offset"].to_pylist(), strict=True)
-    return rows.filter(pa.array([place not in places for place in here], pa.bool_()))

@@ -22,8 +22,9 @@ from mixup.quality.transition import Transition, compress, fit_transition
 from mixup.records import content_key, uid_of
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
 from mixup.stages.rate import observed_rating
-from mixup.stages.rows import RawRow, read_rows
+from mixup.stages.rows import read_rows
 from mixup.stages.sources import Chunk, SourceFile
+from mixup.stages.streams import RawRow
 from mixup.text.formats import decode_line, parse_row
 from mixup.workspace import Workspace
 

@@ -303,8 +303,8 @@ def _progress(stage: str, unit: str, total: int | None) -> Iterator[Callable[[in
     yield advance
 
 
-def run_tasks(function: Any, arguments: Sequence[tuple], *, in_flight: int) -> Iterator[Manifest]:
-    """Run a remote function over arguments, a bounded number in flight; manifests as they end."""
+def run_tasks(function: Any, arguments: Sequence[tuple], *, in_flight: int) -> Iterator[Any]:
+    """Run a remote function over arguments, a bounded number in flight; results as they come."""
     import ray
 
     waiting = list(reversed(arguments))

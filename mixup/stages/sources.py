@@ -1,24 +1,31 @@
-"""Input files: finding them, naming their state, and opening them."""
+"""Input files: finding them, naming their state, dividing and opening them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
+import pyarrow.parquet as pq
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs as arrow_fs
 
 from mixup.errors import ConfigError
 from mixup.records import content_key
+from mixup.stages.streams import BROKEN, Bounded
+
+logger = logging.getLogger(__name__)
 
 BUNDLED_SAMPLE = "bundled:sample"
 
@@ -33,6 +40,9 @@ _SECRET = re.compile("sig|token|secret|password|credential|key", re.IGNORECASE)
 _COMPRESSIONS = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
 # What `datasets` writes beside the data of a saved dataset; its `cache-*.arrow` repeat the rows.
 _NOT_DATA = {"dataset_info.json", "state.json", "dataset_dict.json", "dataset_infos.json"}
+# Instruction text packs to a quarter to an eighth of its size.
+_PACKED = 4
+_MOST_PARTS_OF_A_GROUP = 4096
 
 
 @dataclass(frozen=True)
@@ -57,15 +67,20 @@ class SourceFile:
     modified: str
     rules: str = ""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The key of this state of the file, read by these rules."""
         return content_key(self.path, self.size, self.modified, self.rules)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The file's name without its extensions, the default source of its rows."""
-        return Path(self.path).name.split(".")[0]
+        return Path(self.shown).name.split(".")[0]
+
+    @cached_property
+    def shown(self) -> str:
+        """The path as text that can be stored: a name need not be UTF-8."""
+        return self.path.encode("utf-8", "backslashreplace").decode()
 
     @property
     def is_web(self) -> bool:
@@ -75,11 +90,19 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The part of a file that one task reads: the lines that start in [start, end), or all."""
+    """A part of a file that can be read by itself.
+
+    Attributes:
+        file: The file.
+        start: The first byte, or row of a Parquet file.
+        end: The byte before which its last line starts, or the row after its last; None for all.
+        size: About how many bytes of text it holds.
+    """
 
     file: SourceFile
     start: int = 0
     end: int | None = None
+    size: int = 0
 
 
 def find_files(patterns: Sequence[str]) -> list[SourceFile]:
@@ -113,16 +136,38 @@ def _expand(pattern: str) -> Iterator[SourceFile]:
     is_web = protocol in ("http://", "https://")
     if not is_web and any(sign in path for sign in "*?[") and not filesystem.exists(path):
         names = sorted(filesystem.glob(path))
-        yield from _known_files(filesystem, names, protocol)
+        yield from _known_files(filesystem, names, protocol, set())
         return
     if not filesystem.exists(path):
-        raise ConfigError(f"ingest.paths: {pattern!r} does not exist")
+        raise ConfigError(f"ingest.paths: {pattern!r} {_absence(path, protocol)}")
     if not is_web and filesystem.isdir(path):
-        yield from _known_files(filesystem, sorted(filesystem.find(path)), protocol)
+        yield from _known_files(filesystem, [path], protocol, set())
         return
     if _type_of(path) is None:
         raise ConfigError(f"ingest.paths: {pattern!r} is of no known type; {_known_types()}")
+    if not _is_regular(path, protocol):
+        raise ConfigError(f"ingest.paths: {pattern!r} is no regular file but a pipe or device")
     yield _describe(filesystem, path, protocol)
+
+
+def _absence(path: str, protocol: str) -> str:
+    """Why there is nothing at a path."""
+    if not protocol and os.path.islink(path):
+        return f"is a link to {os.readlink(path)!r}, which does not exist"
+    return "does not exist"
+
+
+def _is_regular(path: str, protocol: str) -> bool:
+    """Whether a path is a regular file, or may be one: to open a pipe would wait for ever.
+
+    A link whose target is missing counts: that it cannot be read is said where it is read.
+    """
+    if protocol and protocol != "file://":
+        return True
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True
 
 
 def _refuse_credentials(pattern: str) -> None:
@@ -143,12 +188,29 @@ def _refuse_credentials(pattern: str) -> None:
         )
 
 
-def _known_files(filesystem: Any, names: Sequence[str], protocol: str) -> Iterator[SourceFile]:
+def _known_files(
+    filesystem: Any, names: Sequence[str], protocol: str, seen: set[str]
+) -> Iterator[SourceFile]:
+    """The data files among some paths and in the folders among them.
+
+    Args:
+        filesystem: Where they are.
+        names: Paths of files and folders.
+        protocol: The URL's scheme with its slashes; empty for a local path.
+        seen: The folders that were walked, as they really are: links can lead in a circle.
+    """
     for name in names:
         if filesystem.isdir(name):
-            yield from _known_files(filesystem, sorted(filesystem.find(name)), protocol)
+            if protocol or os.path.realpath(name) not in seen:
+                inside = sorted(found for found in filesystem.find(name) if found != name)
+                if not protocol:
+                    seen.update(os.path.realpath(folder) for folder, _, _ in os.walk(name))
+                yield from _known_files(filesystem, inside, protocol, seen)
         elif _type_of(name) and not _is_beside_data(Path(name).name):
-            yield _describe(filesystem, name, protocol)
+            if _is_regular(name, protocol):
+                yield _describe(filesystem, name, protocol)
+            else:
+                logger.warning("%s is no regular file but a pipe or device; it is left out", name)
 
 
 def _is_beside_data(name: str) -> bool:
@@ -167,7 +229,10 @@ def _type_of(path: str) -> tuple[str, str] | None:
 
 
 def _describe(filesystem: Any, path: str, protocol: str) -> SourceFile:
-    info = filesystem.info(path)
+    try:
+        info = filesystem.info(path)
+    except FileNotFoundError:  # a link to nothing, or gone meanwhile: said where it is read
+        info = {}
     size = info.get("size")
     modified = info.get("mtime") or info.get("LastModified") or info.get("ETag") or ""
     if isinstance(modified, int | float):
@@ -192,15 +257,45 @@ def _filesystem(path: str) -> tuple[Any, str]:
 
 
 def chunks_of(file: SourceFile, chunk_bytes: int) -> list[Chunk]:
-    """The parts of a file that can be read by themselves; only plain JSONL has several.
+    """The parts of a file that can be read by themselves: several of plain JSONL and of Parquet.
 
     A file from a web server is one part, since not every server gives parts of a file.
     """
-    is_split = file.format == "jsonl" and not file.compression and not file.is_web
-    if not is_split or file.size <= chunk_bytes:
-        return [Chunk(file)]
+    is_plain = file.format == "jsonl" and not file.compression
+    if file.format == "parquet" and file.size * _PACKED > chunk_bytes and not file.is_web:
+        return _row_chunks(file, chunk_bytes)
+    if not is_plain or file.is_web or file.size <= chunk_bytes:
+        return [Chunk(file, size=max(file.size, 0) * (1 if is_plain else _PACKED))]
     starts = range(0, file.size, chunk_bytes)
-    return [Chunk(file, start, min(start + chunk_bytes, file.size)) for start in starts]
+    ends = [min(start + chunk_bytes, file.size) for start in starts]
+    return [Chunk(file, start, end, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _row_chunks(file: SourceFile, chunk_bytes: int) -> list[Chunk]:
+    """Parts of a Parquet file: row groups together, or ranges of the rows of a large one."""
+    try:
+        with open_file(file) as stream:
+            metadata = pq.ParquetFile(Bounded(stream)).metadata
+    except BROKEN:  # said by who reads it
+        return [Chunk(file, size=file.size)]
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    packed = sum(max(group.total_byte_size, 0) for group in groups)
+    # Text that repeats is a dictionary in the file: the size it names can be less than the file's.
+    scale = max(1.0, _PACKED * file.size / max(packed, 1))
+    chunks: list[Chunk] = []
+    start = after = held = 0
+    for group in groups:
+        size = int(max(group.total_byte_size, 0) * scale)
+        if held and held + size > chunk_bytes:
+            chunks.append(Chunk(file, start, after, held))
+            start, held = after, 0
+        parts = min(-(-size // chunk_bytes), group.num_rows, _MOST_PARTS_OF_A_GROUP)
+        cuts = [after + group.num_rows * part // parts for part in range(1, parts)]
+        for cut in cuts:
+            chunks.append(Chunk(file, start, cut, size // parts))
+            start = cut
+        after, held = after + group.num_rows, held + (size // parts if cuts else size)
+    return [*chunks, Chunk(file, start, None, held)]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
@@ -15,6 +16,25 @@ BROKEN = (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError, pa.Arr
 
 UNREADABLE = "unreadable_file"
 UNREACHABLE = "unreachable_file"
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """A row as it stands in its file, or why it cannot be read.
+
+    Attributes:
+        offset: Byte offset of the row (row index in Parquet and Arrow files).
+        raw: Its bytes; for Parquet and Arrow rows their JSON form, made only if needed.
+        value: The decoded value, where the format gives one without parsing the bytes.
+        reason: Why it could not be read, or None.
+        detail: More on the reason.
+    """
+
+    offset: int
+    raw: bytes = b""
+    value: Any = None
+    reason: str | None = None
+    detail: str = ""
 
 
 def failure(error: BaseException) -> str:
@@ -31,6 +51,8 @@ def failure(error: BaseException) -> str:
 
 _BUFFER_BYTES = 1_000_000
 _COMPRESSED_BYTES = 16_384
+# zstd packs up to 128 KiB into 4 bytes, so what is fed to it at once bounds what comes out.
+_FED_BYTES = 2048
 
 
 def decompressed(stream: IO[bytes], compression: str) -> io.BufferedReader:
@@ -79,9 +101,51 @@ class _ZstdStream(io.RawIOBase):
                 raise EOFError("the zstd stream ends within a frame")
             return False
         frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-        self._ready = memoryview(frame.decompress(data))
-        self._frame, self._rest = (None, frame.unused_data) if frame.eof else (frame, b"")
+        fed, rest = data[:_FED_BYTES], data[_FED_BYTES:]
+        self._ready = memoryview(frame.decompress(fed))
+        self._frame, self._rest = (None, frame.unused_data + rest) if frame.eof else (frame, rest)
         return True
+
+
+class Bounded:
+    """A file of which no more is asked than it has.
+
+    A damaged Arrow message can name a length of exabytes, for which Python would make room at once.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._stream.closed
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes, or all that are left."""
+        left = max(0, self._size - self._stream.tell())
+        return self._stream.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._stream.tell()
+
+    def flush(self) -> None:
+        """Nothing: it is only read."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
 
 
 class Salvage:

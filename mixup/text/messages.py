@@ -108,7 +108,10 @@ def text_of(value: object, name: str) -> str:
 
 def first_of(row: Mapping[object, object], *names: str) -> object:
     """The first of the named fields that is not null, or None."""
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    for name in names:
+        if (found := row.get(name)) is not None:
+            return found
+    return None
 
 
 def type_name(value: object) -> str:

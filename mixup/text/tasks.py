@@ -68,7 +68,7 @@ def detect_task(turns: Sequence[Turn]) -> str:
         return "tfq"
     if category_of(user) is not None:
         return "cs"
-    return "para" if _PARAGRAPH.search(user[:_PARAGRAPH_WINDOW]) else "qa"
+    return "para" if _asks_for_paragraph(user[:_PARAGRAPH_WINDOW]) else "qa"
 
 
 def single_turn(turns: Sequence[Turn]) -> tuple[str, str] | None:
@@ -95,7 +95,14 @@ def statement_of(user: str) -> str:
     return _TRUTH_PREFIX.sub("", user, count=1) if _TRUTH_PREFIX.match(user) else user
 
 
+def _asks_for_paragraph(opening: str) -> bool:
+    folded = opening.casefold()  # most texts lack the word, and the pattern is slow to say so
+    return ("paragra" in folded or "passage" in folded) and bool(_PARAGRAPH.search(opening))
+
+
 def _is_truth(user: str, answer: str) -> bool:
+    if "true" not in user.casefold():
+        return False
     if _OPENS_WITH_TRUTH.match(user):
         return True
     return bool(_ASKS_TRUTH.search(user) and _GIVES_TRUTH.match(answer))

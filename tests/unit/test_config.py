@@ -74,7 +74,9 @@ def test_overrides_are_yaml_and_reach_every_depth(load):
     assert config.ingest.paths == ["a=b.jsonl", "c"]
 
 
-@pytest.mark.parametrize("override", ["seed", "=3", "seed 3"])
+@pytest.mark.parametrize(
+    "override", ["seed", "=3", "seed 3", ".seed=1", "ingest..paths=1", "ingest.=1"]
+)
 def test_an_override_of_another_form_is_refused(load, override):
     assert "is not of the form section.key=value" in refused(load, override)
 
@@ -84,7 +86,10 @@ def test_an_override_below_a_value_is_refused(load):
 
 
 def test_an_override_that_is_not_yaml_is_refused(load):
-    assert "the value is not YAML" in refused(load, "ingest.paths=[a")
+    for value in ("[a", "[" * 5000, "!!python/object:os.system x", "2026-02-30", "{a: 1, a: 2}"):
+        said = refused(load, f"ingest.paths={value}")
+        assert "the value is not YAML" in said
+        assert len(said) < 300
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,11 @@ def test_an_override_that_is_not_yaml_is_refused(load):
         ("curate.treshold=3", "curate.threshold"),
         ("select.sise=3", "select.size"),
         ("licence=MIT", "ingest.licence"),
+        ("ingets=3", "ingest"),
+        ("ingest.path=[a]", "ingest.paths"),
+        ("SEED=3", "seed"),
+        ("ray.cpu=2", "ray.cpus"),
+        ("samples=3", "distill.samples"),
         ("distill.batch_cluster=3", "distill.batch_clusters"),
     ],
 )
@@ -130,9 +140,13 @@ def test_the_kinds_of_rate(load):
 
 
 def test_an_unknown_kind_names_the_known_ones(load):
-    said = refused(load, "rate.type=judgment")
+    said = refused(load, "rate.type=zzz")
+    assert "rate.type: unknown kind 'zzz'; known: " in said
     assert "'column'" in said
     assert "'reference'" in said
+    assert "rate.type: unknown kind 'colum'; did you mean 'column'?" in refused(
+        load, "rate.type=colum"
+    )
 
 
 def test_a_key_of_another_kind_is_said_to_be_one(load):
@@ -169,6 +183,17 @@ def test_a_label_named_as_a_kind_keeps_its_place(load):
         (["reward.task_weights={qa: {tone: 1}}"], "reward", "unknown reward component 'tone'"),
         (["ingest.paths=[]"], "ingest.paths", "at least 1 item"),
         (["ingest=3"], "ingest", "it is 3"),
+        (["ingest=null"], "ingest", "expected a section, of keys and values (it is null)"),
+        (["embed.similarity=0.8"], "embed.similarity", "expected a section"),
+        (["rate=column"], "rate", "expected a section"),
+        (["ingest.paths=a.jsonl"], "ingest.paths", 'valid list (it is "a.jsonl")'),
+        (["ingest.paths=[a, 2]"], "ingest.paths.1", "it is 2"),
+        (["ingest.max_row_bytes=8MB"], "ingest.max_row_bytes", 'it is "8MB"'),
+        (["max_dropped_share=20%"], "max_dropped_share", 'it is "20%"'),
+        (["select.licences=MIT"], "select.licences", "valid list"),
+        (["rate.scale=[1, 2, 3]"], "rate.scale", "at most 2 items"),
+        (["rate.classes={good: best}"], "rate.classes.good", 'it is "best"'),
+        (["reward.weights={qualty: 1}"], "reward", "did you mean 'quality'?"),
     ],
 )
 def test_a_wrong_value_is_shown_with_its_place(load, overrides, place, shown):
@@ -188,6 +213,15 @@ def test_thresholds_out_of_order_are_refused(load, similarity, shown):
     assert shown in refused(load, f"embed.similarity={similarity}")
 
 
+def test_an_override_fills_a_section_that_is_empty(load):
+    config = load("ingest.paths=[a]", text="workspace: w\ningest:\n")
+    assert config.ingest.paths == ["a"]
+
+
+def test_a_long_key_is_cut(load):
+    assert len(refused(load, f"{'x' * 5000}=1")) < 300
+
+
 def test_a_long_value_is_cut(load):
     said = refused(load, f"seed={'x' * 5000}")
     assert len(said) < 400
@@ -198,6 +232,10 @@ def test_a_long_value_is_cut(load):
     [
         ("a: [", "is not YAML"),
         ("? [1, 2]\n: 3\n", "is not YAML"),
+        (MINIMAL + "seed: 1\nseed: 2\n", "the key 'seed' stands twice"),
+        (MINIMAL + "ingest:\n  licence: MIT\n", "the key 'ingest' stands twice"),
+        ("\tworkspace: w", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
         ("- a\n- b\n", "holds a list; expected keys and values"),
         ("", "'workspace' is missing (and 1 more)"),
     ],

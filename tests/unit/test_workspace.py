@@ -1,5 +1,8 @@
+import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from mixup.workspace import (
     base_folder,
     ensure_workspace,
     filesystem_of,
+    is_full,
     open_workspace,
     resolve_location,
 )
@@ -185,3 +189,63 @@ def test_a_staged_folder_that_fails_leaves_nothing(workspace):
 def test_a_description_is_plain_json(workspace):
     with open(os.path.join(workspace.uri, "workspace.json")) as text:
         assert json.load(text) == {"format": FORMAT, "buckets": 4}
+
+
+# --- a full disk ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError(errno.EFBIG, "File too large"), True),
+        (OSError("Generic LocalFileSystem error: No space left on device (os error 28)"), True),
+        (RuntimeError("commit failed: No space left on device (os error 28)"), True),
+        (OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (OSError("AWS Error NETWORK_CONNECTION"), False),
+        (ValueError("bad"), False),
+    ],
+)
+def test_a_full_disk_is_known_by_its_number(workspace, error, full):
+    assert is_full(error) is full
+    with pytest.raises(TableError if full else type(error)) as raised, workspace.writing():
+        raise error
+    assert (f"workspace {workspace.uri}: " in str(raised.value)) is full
+
+
+LIMITED = """
+import resource, sys
+import pyarrow as pa
+from mixup.tables import Committer, write_file
+from mixup.workspace import open_workspace
+workspace = open_workspace(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+if sys.argv[2] == "table":
+    text = [f"{hash((n, m)):x}" for n in range(1000) for m in range(40)]
+    count = len(text)
+    write_file(workspace, "occurrences", pa.table({
+        "file": text, "offset": pa.array(range(count), pa.int64()), "uid": text,
+        "source": text, "licence": text, "extra": text,
+    }), 0)
+else:
+    workspace.write_bytes("runs/r/large.bin", b"x" * 300_000)
+"""
+
+
+@pytest.mark.parametrize("what", ["table", "document"])
+def test_what_was_half_written_is_taken_away(workspace, what):
+    """A limit on the size of files stands for a disk that is full: the same path of errors."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, workspace.uri, what],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("mixup.errors.TableError: workspace ")
+    assert "File too large; what was committed stays" in last
+    left = [path for path in Path(workspace.uri).rglob("*") if path.is_file()]
+    assert [path.name for path in left] == ["workspace.json"]

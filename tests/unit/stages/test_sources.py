@@ -2,7 +2,9 @@ import functools
 import gzip
 import http.server
 import json
+import os
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixup.errors import ConfigError
+from mixup.errors import ConfigError, RecordError
 from mixup.records import content_key
-from mixup.stages import rows as reading
-from mixup.stages.rows import WHOLE_FILE, RawRow, read_rows
+from mixup.stages import arrays
+from mixup.stages.rows import WHOLE_FILE, read_rows
 from mixup.stages.sources import BUNDLED_SAMPLE, Chunk, SourceFile, chunks_of, find_files
+from mixup.stages.streams import RawRow
+from mixup.text.formats import decode_line
 
 LARGE = 1_000_000
 ROWS = [{"instruction": f"question {i}", "output": "é" * (i % 7) + str(i)} for i in range(300)]
@@ -191,16 +195,39 @@ def test_an_over_long_line_is_skipped_and_its_length_said(tmp_path):
     assert last.raw == b'{"b":2}\n'
 
 
-def test_only_plain_lines_are_split(tmp_path):
+def test_plain_lines_and_parquet_are_split(tmp_path):
     for name, write in WRITERS.items():
         write(tmp_path / name)
         (file,) = find_files([str(tmp_path / name)])
-        is_split = name in ("a.jsonl", "a.ndjson", "a.JSONL")
+        is_split = name in ("a.jsonl", "a.ndjson", "a.JSONL", "a.parquet")
         parts = chunks_of(file, 1000)
         assert (len(parts) > 1) == is_split
-        if is_split:
-            assert [part.start for part in parts[1:]] == [part.end for part in parts[:-1]]
-            assert (parts[0].start, parts[-1].end) == (0, file.size)
+        assert parts[0].start == 0
+        assert [part.start for part in parts[1:]] == [part.end for part in parts[:-1]]
+        assert parts[-1].end in (None, file.size)
+        assert sum(part.size for part in parts) >= file.size
+
+
+@pytest.mark.parametrize("group_rows", [1, 37, 300])
+@pytest.mark.parametrize("chunk_bytes", [200, 3_000, 20_000, LARGE])
+def test_parts_of_a_parquet_file_give_exactly_its_rows(tmp_path, group_rows, chunk_bytes):
+    """A row group larger than a part is divided too: a file may have one for all of its rows."""
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=group_rows)
+    found = read(path, chunk_bytes=chunk_bytes)
+    assert values(found) == ROWS
+    assert [row.offset for row in found] == list(range(300))
+    (file,) = find_files([str(path)])
+    if chunk_bytes == 3_000 and group_rows > 1:
+        assert 5 < len(chunks_of(file, chunk_bytes)) < 40
+
+
+def test_a_part_of_a_parquet_file_is_read_by_itself(tmp_path):
+    write_parquet(tmp_path / "a.parquet")
+    (file,) = find_files([str(tmp_path / "a.parquet")])
+    part = list(read_rows(Chunk(file, 30, 80), max_row_bytes=LARGE))
+    assert [row.offset for row in part] == list(range(30, 80))
+    assert values(part) == ROWS[30:80]
 
 
 # --- broken files --------------------------------------------------------------------------------
@@ -270,15 +297,51 @@ def test_a_file_that_is_not_what_its_name_says_is_one_row(tmp_path, name):
     assert row.detail.startswith("after offset -1: ")
 
 
-def test_a_parquet_file_with_a_damaged_page_keeps_the_rows_before(tmp_path):
-    path = tmp_path / "c.parquet"
+def with_damaged_group(path: Path, *, group: int, checked: bool = False) -> None:
+    """20,000 rows in ten row groups, one of them with its text's page overwritten."""
     table = pa.table({"n": list(range(20_000)), "text": [str(i) * 9 for i in range(20_000)]})
-    pq.write_table(table, path, row_group_size=2000, compression="zstd")
-    place = pq.ParquetFile(path).metadata.row_group(5).column(1).data_page_offset
+    pq.write_table(
+        table, path, row_group_size=2000, compression="zstd", write_page_checksum=checked
+    )
+    place = pq.ParquetFile(path).metadata.row_group(group).column(1).data_page_offset
     content = bytearray(path.read_bytes())
     content[place : place + 200] = b"\xff" * 200
     path.write_bytes(content)
-    assert broken(path, 5_000, 10_000).reason == "unreadable_file"
+
+
+@pytest.mark.parametrize("chunk_bytes", [20_000, 100_000_000])
+@pytest.mark.parametrize("group", [0, 5, 9])
+def test_a_damaged_row_group_costs_itself_only(tmp_path, group, chunk_bytes):
+    with_damaged_group(tmp_path / "c.parquet", group=group)
+    found = read(tmp_path / "c.parquet", chunk_bytes=chunk_bytes)
+    bad = [row for row in found if row.reason]
+    good = [row for row in found if not row.reason]
+    assert {row.reason for row in bad} == {"unreadable_file"}
+    first = group * 2000
+    assert f"rows {first} to " in bad[0].detail
+    assert f"of row group {group}: " in bad[0].detail
+    # A large row group is read in parts: each has a row that says so, at a place of its own.
+    assert bad[0].offset == WHOLE_FILE - first
+    assert len({row.offset for row in bad}) == len(bad)
+    assert max(row.offset for row in bad) < 0
+    kept = [row.value["n"] for row in good]
+    assert kept == [n for n in range(20_000) if not first <= n < first + 2000]
+    assert [row.offset for row in good] == kept
+
+
+def test_a_page_that_fails_its_checksum_is_not_believed(tmp_path):
+    path = tmp_path / "c.parquet"
+    table = pa.table({"n": list(range(4000)), "text": ["a" * 9] * 4000})
+    pq.write_table(
+        table, path, row_group_size=2000, compression="none", write_page_checksum=True,
+        use_dictionary=False,
+    )  # fmt: skip
+    content = path.read_bytes()
+    place = content.index(b"a" * 9, 20_000)  # among the values, behind the page's header
+    path.write_bytes(content[:place] + b"b" + content[place + 1 :])
+    *good, bad = sorted(read(path), key=lambda row: -row.offset)
+    assert [row.value["n"] for row in reversed(good)] == list(range(2000, 4000))
+    assert (bad.reason, bad.offset) == ("unreadable_file", WHOLE_FILE)
 
 
 def test_a_file_that_is_gone_when_it_is_read_is_unreadable(tmp_path):
@@ -358,7 +421,7 @@ def test_an_array_is_read_the_same_through_any_buffer(
     path.write_bytes(json.dumps(elements, indent=indent, ensure_ascii=ascii_only).encode())
     content = path.read_bytes()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(reading, "_ARRAY_READ_BYTES", read_bytes)
+        patched.setattr(arrays, "_READ_BYTES", read_bytes)
         found = read(path)
     assert [json.loads(row.raw) for row in found] == elements
     for row in found:
@@ -368,10 +431,32 @@ def test_an_array_is_read_the_same_through_any_buffer(
 @pytest.mark.parametrize("read_bytes", [1, 7, 100, 100_000])
 @pytest.mark.parametrize(
     "harm",
-    [b'{"instruction": "cut', b"{'a': 1}", b'{"a": }', b"nonsense", b'"tab\there"', b"\xff"],
+    [
+        *(b"{'a': 1}", b'{"a": }', b"nonsense", b'"tab\there"', b"\xff", b"-", b'{"a" 1}'),
+        *(b"{]}", b'{"a": "\\q]"}', b"[" * 3000 + b"]" * 3000),
+    ],
 )
-def test_a_broken_element_costs_the_rest_of_its_array(tmp_path, monkeypatch, read_bytes, harm):
-    monkeypatch.setattr(reading, "_ARRAY_READ_BYTES", read_bytes)
+def test_an_element_that_is_no_json_costs_itself(tmp_path, monkeypatch, read_bytes, harm):
+    monkeypatch.setattr(arrays, "_READ_BYTES", read_bytes)
+    content = b"[" + b", ".join([*LINES[:20], harm, *LINES[20:40]]) + b"]"
+    (tmp_path / "a.json").write_bytes(content)
+    found = read(tmp_path / "a.json")
+    assert [row.reason for row in found] == [None] * len(found)
+    raws = [row.raw for row in found]
+    assert raws[:20] == LINES[:20]
+    assert raws[-20 if harm != b"{]}" else -19 :] == LINES[20 if harm != b"{]}" else 21 : 40]
+    bad = found[20]
+    assert content[bad.offset :].startswith(bad.raw)
+    with pytest.raises(RecordError):
+        decode_line(bad.raw)
+
+
+@pytest.mark.parametrize("read_bytes", [1, 100, 100_000])
+@pytest.mark.parametrize("harm", [b'{"instruction": "cut', b'{"a": [1, 2'])
+def test_an_element_without_an_end_costs_the_rest_of_its_array(
+    tmp_path, monkeypatch, read_bytes, harm
+):
+    monkeypatch.setattr(arrays, "_READ_BYTES", read_bytes)
     content = b"[" + b", ".join([*LINES[:20], harm, *LINES[20:40]]) + b"]"
     (tmp_path / "a.json").write_bytes(content)
     *good, last = read(tmp_path / "a.json")
@@ -379,6 +464,19 @@ def test_a_broken_element_costs_the_rest_of_its_array(tmp_path, monkeypatch, rea
     assert last.reason == "broken_array"
     assert content[last.offset :].startswith(harm)
     assert last.raw.startswith(harm)
+
+
+def test_arrays_that_follow_one_another_are_all_read(tmp_path):
+    parts = [b"[" + b",".join(LINES[n : n + 2]) + b"]" for n in (0, 2)]
+    (tmp_path / "a.json").write_bytes(b"\n".join(parts) + b"\n")
+    assert values(read(tmp_path / "a.json")) == ROWS[:4]
+
+
+def test_text_after_an_array_is_told(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"[" + LINES[0] + b"]\n" + LINES[1])
+    good, last = read(tmp_path / "a.json")
+    assert (values([good]), last.reason) == (ROWS[:1], "broken_array")
+    assert last.raw == LINES[1]
 
 
 @pytest.mark.parametrize("end", [b"", b","])
@@ -403,21 +501,82 @@ def test_a_number_of_thousands_of_digits_costs_its_element_only(tmp_path):
 
 @pytest.mark.parametrize("read_bytes", [64, LARGE])
 def test_an_over_long_element_is_told(tmp_path, monkeypatch, read_bytes):
-    monkeypatch.setattr(reading, "_ARRAY_READ_BYTES", read_bytes)
+    monkeypatch.setattr(arrays, "_READ_BYTES", read_bytes)
     long = json.dumps({"a": "x" * 5000}).encode()
     (tmp_path / "a.json").write_bytes(b"[" + LINES[0] + b"," + long + b"," + LINES[1] + b"]")
     found = read(tmp_path / "a.json", max_row_bytes=1000)
     assert values(found[:1]) == ROWS[:1]
-    if read_bytes == LARGE:
-        assert [row.reason for row in found] == [None, "row_too_long", None]
-    else:  # the array is not held, so the place where the element ends is not known
-        assert [row.reason for row in found] == [None, "broken_array"]
+    assert [row.reason for row in found] == [None, "row_too_long", None]
+    assert found[1].detail == f"{len(long)} bytes"
+    assert found[2].raw == LINES[1]
 
 
-def test_an_element_nested_too_deeply_does_not_stop_the_run(tmp_path):
-    deep = b"[" * 100_000 + b"]" * 100_000
-    (tmp_path / "a.json").write_bytes(b"[" + LINES[0] + b"," + deep + b"]")
-    assert [row.reason for row in read(tmp_path / "a.json")] == [None, "broken_array"]
+def test_a_row_of_many_megabytes_costs_itself_and_is_not_held(tmp_path):
+    long = b'{"a": "' + b"x, ]}{[" * 7_000_000 + b'"}'
+    (tmp_path / "a.json").write_bytes(b"[" + LINES[0] + b"," + long + b"," + LINES[1] + b"]")
+    (tmp_path / "a.jsonl").write_bytes(LINES[0] + b"\n" + long + b"\n" + LINES[1])
+    table = pa.Table.from_pylist([ROWS[0], {"output": long.decode()}, ROWS[1]])
+    pq.write_table(table, tmp_path / "a.parquet")
+    write_stream(tmp_path / "a.arrow", table)
+    for name in ("a.json", "a.jsonl", "a.parquet", "a.arrow"):
+        tracemalloc.start()
+        found = read(tmp_path / name, max_row_bytes=8_000_000)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert [row.reason for row in found] == [None, "row_too_long", None], name
+        assert len(found[1].raw) <= 4096
+        assert values([found[0], found[2]]) == ROWS[:2]
+        if name != "a.arrow":  # a batch of an Arrow stream is one message, held whole
+            assert most < 45_000_000, name
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+def test_an_element_nested_too_deeply_costs_itself(tmp_path, depth):
+    deep = b"[" * depth + b"]" * depth
+    (tmp_path / "a.json").write_bytes(b"[" + b",".join([LINES[0], deep, LINES[1]]) + b"]")
+    found = read(tmp_path / "a.json")
+    assert [row.raw for row in found] == [LINES[0], deep, LINES[1]]
+
+
+# --- Arrow ---------------------------------------------------------------------------------------
+
+
+def test_arrow_files_are_read_as_streams_are(tmp_path):
+    table = pa.Table.from_pylist(ROWS)
+    with pa.ipc.new_file(str(tmp_path / "f.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=41)
+    assert values(read(tmp_path / "f.arrow")) == ROWS
+
+
+def test_an_offset_that_points_outside_costs_its_row(tmp_path):
+    """Such a file must not be believed: Arrow would read another's memory, or crash."""
+    write_stream(tmp_path / "o.arrow", pa.table({"instruction": ["a", "b", "c"]}))
+    content = (tmp_path / "o.arrow").read_bytes()
+    (good, wild) = ((2).to_bytes(4, "little") + n.to_bytes(4, "little") for n in (3, 10**9))
+    assert content.count(good) == 1
+    (tmp_path / "o.arrow").write_bytes(content.replace(good, wild))
+    found = read(tmp_path / "o.arrow")
+    assert [row.value for row in found[:2]] == [{"instruction": "a"}, {"instruction": "b"}]
+    assert found[2].reason in ("unreadable_row", "unreadable_file")
+
+
+def test_a_length_of_exabytes_is_not_made_room_for(tmp_path):
+    """Found by the fuzzer: a damaged length in an Arrow message ended the task with MemoryError."""
+    write_stream(tmp_path / "l.arrow", pa.table({"n": pa.array(range(100), pa.int64())}))
+    content = (tmp_path / "l.arrow").read_bytes()
+    messages = pa.ipc.MessageReader.open_stream(content)
+    assert messages.read_next_message().type == "schema"
+    first = messages.read_next_message()
+    length = first.body.size.to_bytes(8, "little")
+    assert length in content
+    (tmp_path / "l.arrow").write_bytes(content.replace(length, (1 << 60).to_bytes(8, "little")))
+    (row,) = read(tmp_path / "l.arrow")
+    assert (row.offset, row.reason) == (WHOLE_FILE, "unreadable_file")
+
+
+def test_a_file_of_times_only_keeps_its_rows(tmp_path):
+    pq.write_table(pa.table({"t": pa.array([1, 2], pa.timestamp("us"))}), tmp_path / "t.parquet")
+    assert values(read(tmp_path / "t.parquet")) == [{}, {}]
 
 
 # --- finding -------------------------------------------------------------------------------------
@@ -479,6 +638,49 @@ def test_a_pattern_without_data_is_refused(folder, monkeypatch, pattern, said):
     monkeypatch.chdir(folder)
     with pytest.raises(ConfigError, match="ingest.paths: .*" + said):
         find_files([pattern])
+
+
+def test_what_is_no_file_is_refused_by_its_path(tmp_path):
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "absent.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name, said in (
+        ("gone.jsonl", "is a link to .*absent.jsonl', which does not exist"),
+        ("folder.jsonl", "names no data file"),
+        ("pipe.jsonl", "is no regular file but a pipe"),
+    ):
+        with pytest.raises(ConfigError, match=f"ingest.paths: .*{name}' {said}"):
+            find_files([str(tmp_path / name)])
+
+
+def test_in_a_folder_what_is_no_file_costs_nothing_else(folder, caplog):
+    (folder / "gone.jsonl").symlink_to(folder / "absent.jsonl")
+    (folder / "folder.jsonl").mkdir()
+    (folder / "folder.jsonl" / "inside.jsonl").write_bytes(LINES[0])
+    (folder / "empty.parquet").mkdir()
+    os.mkfifo(folder / "pipe.jsonl")
+    assert names([folder]) == [
+        *("a.jsonl", "b.jsonl", "inside.jsonl", "gone.jsonl", "c.parquet", "d.json.gz"),
+    ]
+    assert "pipe.jsonl is no regular file" in caplog.text
+    (gone,) = [file for file in find_files([str(folder)]) if file.name == "gone"]
+    (row,) = read_rows(Chunk(gone), max_row_bytes=LARGE)
+    assert (row.offset, row.reason) == (WHOLE_FILE, "unreachable_file")
+
+
+def test_links_that_lead_in_a_circle_end(folder):
+    (folder / "sub" / "up").symlink_to(folder)
+    (folder / "sub" / "self").symlink_to(folder / "sub")
+    found = [Path(file.path).name for file in find_files([str(folder)])]
+    assert sorted(set(found)) == sorted(found)
+
+
+def test_a_name_that_is_not_utf8_can_be_stored(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(LINES[0])
+    (file,) = find_files([str(tmp_path)])
+    assert values(list(read_rows(Chunk(file), max_row_bytes=LARGE))) == ROWS[:1]
+    assert file.shown.endswith("/caf\\udce9.jsonl")
+    assert file.name == "caf\\udce9"
 
 
 @pytest.mark.parametrize("pattern", ["", " ", "foo://bucket/a.jsonl", "~nobody-here/a.jsonl"])

@@ -3,15 +3,16 @@
 import gzip
 from dataclasses import replace
 
-import pyarrow as pa
 import pytest
 from made_pool import commit, make_workspace, rows_of, source
 
 from mixup.config import IngestConfig
-from mixup.stages.ingest import _PARSED, _forget_unreachable, _write_buckets, parsed_fields
-from mixup.stages.rows import RawRow
-from mixup.stages.run import Manifest, RunContext
-from mixup.stages.streams import UNREACHABLE, UNREADABLE, failure
+from mixup.stages.ingest import forget_unreachable, with_rows_of
+from mixup.stages.parsed import parsed_fields, parsed_table
+from mixup.stages.pieces import PieceWriter
+from mixup.stages.run import RunContext
+from mixup.stages.streams import UNREACHABLE, UNREADABLE, RawRow, failure
+from mixup.stages.writing import write_partition
 from mixup.tables import snapshot
 
 
@@ -43,12 +44,26 @@ def test_its_quarantine_row_goes_before_it_is_read_again(tmp_path):
         parsed_fields(RawRow(40, b"{broken"), gone, IngestConfig(paths=["x"]), 1),
         parsed_fields(RawRow(-1, reason=UNREACHABLE), other, IngestConfig(paths=["x"]), 1),
     ]
-    known = {name: snapshot(workspace, name) for name in ("records", "occurrences", "quarantine")}
-    made = _write_buckets(pa.Table.from_pylist(rows, schema=_PARSED), workspace, known)
-    manifest = Manifest.from_json(made["manifest"][0].as_py())
-    assert manifest.counts[f"{UNREACHABLE}:{gone.fingerprint}"] == 1
-    commit(workspace, manifest)
-    _forget_unreachable(context, [gone])
+    known = {name: snapshot(workspace, name) for name in ("records", "occurrences")}
+    filesystem, root = workspace.filesystem()
+    filesystem.create_dir(f"{root}/staging/w")
+    writer = PieceWriter(workspace, "staging/w", "0")
+    writer.add(parsed_table(rows))
+    writer.flush()
+    made = write_partition(
+        workspace,
+        writer.pieces,
+        partition=0,
+        partitions=1,
+        known=known,
+        files=[],
+        quarantined=set(),
+    )
+    commit(workspace, made)
+    now = snapshot(workspace, "quarantine")
+    assert with_rows_of(workspace, now, [other]).paths == now.paths
+    assert with_rows_of(workspace, now, [source("/data/third.jsonl")]).paths == ()
+    forget_unreachable(context, [gone])
     left = sorted((row["path"], row["reason"]) for row in rows_of(workspace, "quarantine"))
     assert left == [("/data/gone.jsonl", "not_json"), ("/data/other.jsonl", UNREACHABLE)]
 
