@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mixup.config import DistillConfig
+from mixup.config import EngineConfig
 from mixup.errors import ModelError
 from mixup.models.folders import model_folder
 
@@ -63,7 +63,7 @@ class VllmGenerator:
     chunked; compilation takes minutes, so it is off.
     """
 
-    def __init__(self, model: str, settings: DistillConfig, *, threads: int | None = None) -> None:
+    def __init__(self, model: str, settings: EngineConfig, *, threads: int | None = None) -> None:
         on_gpu = settings.engine_gpus > 0
         if not on_gpu:
             _set_cpu_environment(settings)
@@ -122,7 +122,7 @@ def _generation(output: CompletionOutput) -> Generation:
     return Generation(output.text, tokens, logprob, str(output.finish_reason))
 
 
-def _cpu_options(settings: DistillConfig) -> dict[str, Any]:
+def _cpu_options(settings: EngineConfig) -> dict[str, Any]:
     import psutil
 
     total_gb = psutil.virtual_memory().total / 1e9
@@ -137,11 +137,11 @@ def _cpu_options(settings: DistillConfig) -> dict[str, Any]:
     }
 
 
-def _gpu_options(settings: DistillConfig) -> dict[str, Any]:
+def _gpu_options(settings: EngineConfig) -> dict[str, Any]:
     return {"dtype": "auto", "gpu_memory_utilization": settings.gpu_memory_share}
 
 
-def _set_cpu_environment(settings: DistillConfig) -> None:
+def _set_cpu_environment(settings: EngineConfig) -> None:
     space = max(1, round(settings.engine_memory_gb / 2))
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(space))
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

@@ -15,7 +15,6 @@ from mixup.errors import ConfigError
 from mixup.ledger import FATE_MERGED, FATE_ORIGINAL, left_out
 from mixup.operations.view import View, occurrences_of
 from mixup.records import KEY_BYTES, bucket_of
-from mixup.stages.rate import rater_revision
 from mixup.stages.survey import CLUSTER_NOT_DISTILLED, CLUSTER_REJECTED, record_fate
 from mixup.stages.verdicts import Verdict
 from mixup.tables import scan_files
@@ -126,8 +125,7 @@ def _record(view: View, uid: str) -> dict[str, Any]:
 def _rating(view: View, uid: str) -> dict[str, Any] | None:
     """The record's rating outcome under the release's rater, else under any."""
     rows = view.rows("ratings", "uid", uid)
-    rater = None if view.config is None else rater_revision(view.config.rate)
-    rows.sort(key=lambda row: row["rater"] != rater)
+    rows.sort(key=lambda row: row["rater"] != view.rater)
     names = ("rating", "overall", "source", "reason", "rater")
     return {name: rows[0][name] for name in names} if rows else None
 

@@ -16,7 +16,6 @@ from mixup.records import Turn
 from mixup.selection.licences import union
 from mixup.stages.embed import vectors_from_arrow
 from mixup.stages.pool import pool_by_age
-from mixup.stages.rate import rater_revision
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
 
@@ -36,16 +35,25 @@ class CellSettings:
 
     @classmethod
     def of(
-        cls, config: RefreshConfig, similarity: Similarity, encoder: str, library: str | None
+        cls,
+        config: RefreshConfig,
+        similarity: Similarity,
+        *,
+        encoder: str,
+        rater: str,
+        library: str | None,
     ) -> CellSettings:
-        """The settings of a refresh; ``library`` is a key of the rated files to compare with."""
+        """The settings of a refresh, with the revisions of its encoder and rater.
+
+        ``library`` is a key of the rated files to compare with.
+        """
         licences = config.select.licences
         return cls(
             curate=config.curate,
             cluster=config.cluster,
             similarity=similarity,
             encoder=encoder,
-            rater=rater_revision(config.rate),
+            rater=rater,
             only_rated=isinstance(config.rate, ColumnRater),
             licences=None if licences is None else tuple(licences),
             library=library,

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from mixup.actors.rewards import RewardPools
 from mixup.config import DistillConfig, RewardConfig
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
-from mixup.models.folders import model_folder
+from mixup.models.chat import PROMPT_TOO_LONG, render_chat
 from mixup.models.generator import GenerationRequest, VllmGenerator
 from mixup.records import TABLES, content_key
 from mixup.stages.cover import TASK_CPUS, ActorPool, cover_buckets
@@ -37,7 +37,6 @@ from mixup.text.parse import parse_distilled
 from mixup.text.prompts import answer_pattern, build_messages, prompt_revision
 from mixup.workspace import Workspace
 
-PROMPT_TOO_LONG = "prompt_too_long"
 _WANTED = pa.schema(
     [
         ("sample", pa.string()),
@@ -279,16 +278,7 @@ def _with_prompt(row: dict[str, Any], distiller: Distiller) -> dict[str, Any]:
 
 def render_prompt(model: str, inputs: Sequence[str], task: str) -> list[int]:
     """The token ids of a cluster's prompt in the model's chat template."""
-    return _tokenizer(model).apply_chat_template(
-        build_messages(inputs, task), add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(model: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model_folder(model), trust_remote_code=False)
+    return render_chat(model, build_messages(inputs, task))
 
 
 class _EngineActor:
