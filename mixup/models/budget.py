@@ -43,7 +43,8 @@ class Usage:
     def counts(self) -> dict[str, int]:
         """As integers, the cost in millionths of the currency, rounded."""
         counts = asdict(self)
-        return {**counts, "cost": 0, "cost_millionths": round(counts["cost"] * _MILLION)}
+        millionths = round(counts.pop("cost") * _MILLION)
+        return {**counts, "cost_millionths": millionths}
 
 
 class Budget:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeGuard
 
 from mixup.config import EndpointJudge
 from mixup.models.backoff import backoff_s, retry_after_s
@@ -267,5 +267,5 @@ def _tokens(usage: Any) -> tuple[int, int] | None:
     return (sent, written) if _is_count(sent) and _is_count(written) else None
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -168,9 +168,7 @@ def parse_judgment(answer: str) -> Judgment:
 
 def _decode(text: str) -> Any:
     try:
-        return json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_bounded
-        )
+        return _DECODER.decode(text)
     except RecordError:
         raise
     except (ValueError, RecursionError) as error:
@@ -182,7 +180,7 @@ def _defect(text: str) -> str:
     if not text.startswith("{"):
         return "prose"
     try:
-        json.JSONDecoder().raw_decode(text)
+        _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return "not_json" if text.endswith("}") else "cut_json"
     return "prose"
@@ -202,6 +200,9 @@ def _refuse(name: str) -> NoReturn:
 def _bounded(digits: str) -> int:
     """An integer; one of thousands of digits, which Python refuses, is out of range as well."""
     return int(digits) if len(digits) < 20 else HIGHEST + 1
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_bounded)
 
 
 def _value(found: Mapping[str, Any], key: str) -> int:
