@@ -142,9 +142,7 @@ def test_a_refused_request_is_not_repeated(status):
 
 def test_a_timeout_is_waited_for_no_longer_and_counts_as_billed():
     start = time.monotonic()
-    answers, _, _, budget = ask(
-        lambda *_: Reply(delay_s=1.5), "x" * 35, timeout_s=0.3, retries=1
-    )
+    answers, _, _, budget = ask(lambda *_: Reply(delay_s=1.5), "x" * 35, timeout_s=0.3, retries=1)
     assert answers == [Answer(None, "timeout")]
     assert time.monotonic() - start < 3
     assert (budget.usage.requests, budget.usage.estimated) == (2, 2)
