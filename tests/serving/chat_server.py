@@ -78,8 +78,7 @@ class ChatServer:
         self._open = 0
         self._times: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.http.daemon_threads = True
+        self.http = _Http(("127.0.0.1", 0), _handler(self))
 
     @property
     def base_url(self) -> str:
@@ -99,6 +98,11 @@ class ChatServer:
         finally:
             with self._lock:
                 self._open -= 1
+
+
+class _Http(ThreadingHTTPServer):
+    request_queue_size = 128  # with the 5 of the library, connections at once are lost
+    daemon_threads = True
 
 
 def _handler(server: ChatServer) -> type[BaseHTTPRequestHandler]:

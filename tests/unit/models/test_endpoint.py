@@ -25,7 +25,7 @@ def config(base_url: str, **changed) -> EndpointJudge:
         "base_url": base_url,
         "model": "m",
         "structured": "none",
-        "timeout_s": 5.0,
+        "timeout_s": 10.0,
         "backoff_s": 0.01,
         "backoff_cap_s": 2.0,
         "retries": 2,

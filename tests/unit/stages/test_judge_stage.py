@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from chat_server import RATING, Reply, chat_server, rates, says
 from made_pool import commit, make_workspace, rows_of
+from pydantic import SecretStr
 
 from mixup.config import EndpointJudge, JudgeRater, load_config
 from mixup.errors import ConfigError
@@ -18,7 +19,7 @@ from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import ChatEndpoint
 from mixup.records import TABLES, Turn, content_key, uid_of
 from mixup.stages.judge import check_judge, judge_revision
-from mixup.stages.judge_endpoint import Judging
+from mixup.stages.judge_endpoint import Judging, Stop, _EndpointActor
 from mixup.stages.judgments import Outcome, read_answer, write_outcomes
 from mixup.stages.retry import without_retryable
 from mixup.stages.run import Manifest
@@ -35,7 +36,7 @@ def endpoint_config(base_url: str = "http://127.0.0.1:1/v1", **changed) -> Endpo
         "base_url": base_url,
         "model": "m",
         "structured": "none",
-        "timeout_s": 0.5,
+        "timeout_s": 10.0,
         "backoff_s": 0.01,
         "backoff_cap_s": 2.0,
         "retries": 1,
@@ -87,7 +88,7 @@ CASES = {
     "busy": lambda times: Reply(429, b"{}", {"Retry-After": "0"}) if times == 0 else rates(),
     "throttled": lambda times: Reply(429, b"{}", {"Retry-After": "0"}),
     "broken": lambda times: Reply(500, b"<h1>no</h1>"),
-    "slow": lambda times: Reply(delay_s=0.8, body=rates().body),
+    "slow": lambda times: Reply(delay_s=4.0, body=rates().body),
     "hangs_up": lambda times: Reply(hangs_up="at once"),
     "cut_body": lambda times: Reply(body=rates().body, hangs_up="midway"),
     "cut_json": lambda times: says(GOOD[:40]),
@@ -125,7 +126,7 @@ def play(request, times: int) -> Reply:
 def test_every_item_has_one_outcome_and_none_is_invented():
     names = [name for name in CASES for _ in range(3)]
     asked = items(*names)
-    parts, judging, budget, requests = judged(play, asked, give_up_after=100)
+    parts, judging, budget, requests = judged(play, asked, give_up_after=100, timeout_s=2.0)
     outcomes = flat(parts)
     assert Counter(outcome.uid for outcome in outcomes) == Counter(item.uid for item in asked)
     reasons = {outcome.uid: outcome.reason for outcome in outcomes}
@@ -145,7 +146,7 @@ def test_outcomes_are_handed_on_while_others_are_waited_for():
         return Reply(body=rates().body, delay_s=1.5 if "slow" in request.prompt else 0.0)
 
     asked = items("slow", *["good"] * 20)
-    parts, _, _, _ = judged(rule, asked, flush_s=0.1, timeout_s=5.0, concurrency=2)
+    parts, _, _, _ = judged(rule, asked, flush_s=0.1, concurrency=2)
     assert len(flat(parts)) == 21
     assert len(parts) > 1
     assert all(outcome.uid != asked[0].uid for part in parts[:-1] for outcome in part)
@@ -218,7 +219,7 @@ def test_a_thousand_answers_take_the_time_of_their_rounds():
     """800 answers of 50 ms, 32 at once, are 25 rounds: 1.25 s, and not 40."""
     start = time.monotonic()
     rule = lambda *_: Reply(body=rates().body, delay_s=0.05)  # noqa: E731
-    parts, _, _, _ = judged(rule, items(*["good"] * 800), concurrency=32, timeout_s=10.0)
+    parts, _, _, _ = judged(rule, items(*["good"] * 800), concurrency=32)
     assert len(flat(parts)) == 800
     assert time.monotonic() - start < 20
 
@@ -376,6 +377,31 @@ def test_outcomes_to_be_tried_again_make_room_for_one_row(workspace):
     assert len(keys) == len(set(keys)) == 6
     assert work(workspace).census(0).again == 0
     assert of_others in snapshot(workspace, "ratings").paths
+
+
+def test_the_actor_writes_what_came_and_counts_what_it_took(workspace):
+    """The work of the actor, in this process: manifests as answers come, then how it ended."""
+
+    async def run(actor: _EndpointActor) -> list:
+        return [found async for found in actor.run({0: 10}, 0.05)]
+
+    prices = {"input_price": 1.0, "output_price": 2.0}
+    with chat_server(lambda *_: Reply(body=rates().body, delay_s=0.06)) as server:
+        config = endpoint_config(server.base_url, concurrency=2, max_requests=8, **prices)
+        actor = _EndpointActor(work(workspace), config, SecretStr("sk-1"))
+        *manifests, stop = asyncio.run(run(actor))
+        assert {r.headers["Authorization"] for r in server.requests} == {"Bearer sk-1"}
+    assert stop == Stop("the budget is spent")
+    assert len(manifests) > 2
+    totals: Counter[str] = Counter()
+    for manifest in manifests:
+        commit(workspace, manifest)
+        totals.update(manifest.counts)
+    assert (totals["rows"], totals["rated"], totals["requests"]) == (8, 8, 8)
+    assert (totals["input_tokens"], totals["output_tokens"]) == (800, 160)
+    assert totals["cost_millionths"] == 800 * 1 + 160 * 2
+    order = sorted(uid(name) for name in "abcdefghijkl")
+    assert sorted(row["uid"] for row in rows_of(workspace, "ratings")) == order[:8]
 
 
 def test_a_bucket_without_anything_to_retry_is_left_as_it_is(workspace):
