@@ -20,7 +20,7 @@ from mixup.models.endpoint import ChatEndpoint
 from mixup.records import TABLES, Turn, content_key, uid_of
 from mixup.stages.judge import check_judge, judge_revision
 from mixup.stages.judge_endpoint import Judging, Stop, _EndpointActor
-from mixup.stages.judgments import Outcome, read_answer, write_outcomes
+from mixup.stages.judgments import Outcome, _rows, read_answer, write_outcomes
 from mixup.stages.retry import without_retryable
 from mixup.stages.run import Manifest
 from mixup.stages.unjudged import Census, Item, Unjudged, limits
@@ -358,9 +358,15 @@ def test_outcomes_to_be_tried_again_make_room_for_one_row(workspace):
     rate(workspace, ("a", None, 1), ("b", "timeout", 1), ("c", "prose", MAX_ATTEMPTS))
     rate(workspace, ("d", "http_error", 2), ("e", "prompt_too_long", 1))
     of_others = rate(workspace, ("a", "timeout", 1), revision="another judge").files[0].path
+    mixed = [
+        _rows([Outcome(uid("f"), None, "timeout", 1, False)], revision)
+        for revision in (REVISION, "another judge")
+    ]
+    files = write_by_bucket(workspace, "ratings", pa.concat_tables(mixed))
+    commit(workspace, Manifest(files))
     before = work(workspace)
     manifest = without_retryable(workspace, before.tables["ratings"], 0, ("rater", REVISION))
-    assert manifest.counts == {"cleared": 2}
+    assert manifest.counts == {"cleared": 3}
     commit(workspace, manifest)
     left = {(row["uid"], row["rater"]): row["reason"] for row in rows_of(workspace, "ratings")}
     assert left == {
@@ -368,13 +374,14 @@ def test_outcomes_to_be_tried_again_make_room_for_one_row(workspace):
         (uid("c"), REVISION): "prose",
         (uid("e"), REVISION): "prompt_too_long",
         (uid("a"), "another judge"): "timeout",
+        (uid("f"), "another judge"): "timeout",
     }
     # The snapshot from before still tells how often they were tried.
     again = {item.uid: item.attempts for item in before.items(0, 0)}
-    assert again == {uid("b"): 1, uid("d"): 2}
-    rate(workspace, *(("b", None, 2), ("d", "timeout", 3)))
+    assert again == {uid("b"): 1, uid("d"): 2, uid("f"): 1}
+    rate(workspace, ("b", None, 2), ("d", "timeout", 3), ("f", None, 2))
     keys = [(row["uid"], row["rater"]) for row in rows_of(workspace, "ratings")]
-    assert len(keys) == len(set(keys)) == 6
+    assert len(keys) == len(set(keys)) == 8
     assert work(workspace).census(0).again == 0
     assert of_others in snapshot(workspace, "ratings").paths
 
