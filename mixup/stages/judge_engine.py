@@ -107,13 +107,14 @@ class _JudgeActor:
             )
             for row in asked
         ]
+        generated = self._generator.generate(requests) if requests else []
         answers = {
             row["uid"]: {
                 "text": found.text,
                 "input_tokens": len(row["prompt_ids"]),
                 "output_tokens": found.tokens,
             }
-            for row, found in zip(asked, self._generator.generate(requests), strict=True)
+            for row, found in zip(asked, generated, strict=True)
         }
         return pa.Table.from_pylist(
             [{**row, **answers.get(row["uid"], {})} for row in rows], schema=_ANSWERED
