@@ -126,6 +126,110 @@ class ReferenceRater(_RatedField):
     """Rated files in any input format to compare with; empty takes the rated part of the pool."""
 
 
+class EngineConfig(Section):
+    """A model that a pool of vLLM engine actors runs, and what each of them asks for."""
+
+    model: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    """The model: a folder, a hub id, or `bundled:smollm2`."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Sampling temperature; 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling."""
+    max_tokens: Count = 128
+    """Longest output in tokens."""
+    context_tokens: Count = 4096
+    """The engine's context window: prompt and output together."""
+    engines: Count = 1
+    """vLLM engine actors."""
+    engine_cpus: Amount = 1.0
+    """CPUs of each engine actor."""
+    engine_gpus: Amount = 1.0
+    """GPUs of each engine actor; 0 runs vLLM on the CPU in float32."""
+    engine_memory_gb: Annotated[float, Field(gt=0)] = 2.0
+    """Without a GPU: memory for model and KV cache; with one, the share is `gpu_memory_share`."""
+    gpu_memory_share: Share = 0.85
+    """Share of a GPU's memory that the engine takes."""
+
+
+class EngineJudge(EngineConfig):
+    """A judge model in a pool of vLLM engines of this cluster."""
+
+    type: Literal["vllm"] = "vllm"
+    structured: Literal["regex", "none"] = "regex"
+    """Constrain answers to the rating's JSON form, or leave them free."""
+    batch_rows: Count = 64
+    """Rows handed to an engine at once; commits follow each batch."""
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.max_tokens >= self.context_tokens:
+            raise ValueError("max_tokens must be below context_tokens")
+        return self
+
+
+class EndpointJudge(Section):
+    """A judge model behind an OpenAI-compatible `/v1/chat/completions`."""
+
+    type: Literal["endpoint"] = "endpoint"
+    base_url: str
+    """The address up to and with `/v1`, such as `http://127.0.0.1:8000/v1`."""
+    model: str
+    """The model's name at the endpoint. It is all that is known of the model: one that changes
+    behind its name is not noticed, so give a dated name where there is one."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The name of the environment variable that holds the key. The default may be unset, as for a
+    local server; one that is named here must be set."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Sampling temperature; null sends none, so that the endpoint's own applies."""
+    max_tokens: Count = 128
+    """Longest answer in tokens; a model that reasons first needs more."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The request's field for it; OpenAI's reasoning models take the second only."""
+    structured: Literal["auto", "json_schema", "json_object", "none"] = "auto"
+    """Structured output. `auto` asks for `json_schema`, and for none where that is refused."""
+    concurrency: Count = 16
+    """Requests in flight."""
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Longest wait for one answer."""
+    retries: Annotated[int, Field(ge=0)] = 4
+    """Further requests for a row after a timeout, a lost connection, or status 408, 429 or 5xx."""
+    backoff_s: Annotated[float, Field(gt=0)] = 1.0
+    """The n-th retry waits a random time of up to this, doubled n - 1 times."""
+    backoff_cap_s: Annotated[float, Field(gt=0)] = 60.0
+    """Longest wait before a retry. A server that asks for a longer one (`Retry-After`) ends
+    judging for this run."""
+    give_up_after: Count = 32
+    """Judging stops for this run when so many rows in succession get no rating."""
+    max_requests: Count | None = None
+    """Most requests of a run, retries included; rows beyond wait for the next run."""
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    """Most cost of a run, in the currency of the prices; rows beyond wait for the next run."""
+    input_price: Amount = 0.0
+    """Price of a million input tokens."""
+    output_price: Amount = 0.0
+    """Price of a million output tokens."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.max_cost is not None and self.input_price + self.output_price == 0:
+            raise ValueError("max_cost needs input_price and output_price")
+        return self
+
+
+class JudgeRater(Section):
+    """A language model rates rows by a rubric; the others get a posterior as with `reference`."""
+
+    type: Literal["judge"] = "judge"
+    engine: Annotated[EndpointJudge | EngineJudge, Field(discriminator="type")]
+    """The judge; one of two kinds."""
+    max_rated: Count | None = None
+    """At most this many rows of the pool are judged, drawn by their content's hash; null: all."""
+    max_item_tokens: Count = 2048
+    """A longer row is judged by its beginning (estimated tokens)."""
+    spread_scores: bool = False
+    """Ask the judge to use the whole scale (DS2's wording of the rubric)."""
+
+
 def _default_rater(value: object) -> object:
     """A `rate` section without a type is the default kind."""
     if isinstance(value, dict) and "type" not in value:
@@ -134,7 +238,9 @@ def _default_rater(value: object) -> object:
 
 
 Rater = Annotated[
-    ColumnRater | ReferenceRater, Field(discriminator="type"), BeforeValidator(_default_rater)
+    ColumnRater | ReferenceRater | JudgeRater,
+    Field(discriminator="type"),
+    BeforeValidator(_default_rater),
 ]
 
 
@@ -213,11 +319,9 @@ class ClusterConfig(Section):
         return self
 
 
-class DistillConfig(Section):
+class DistillConfig(EngineConfig):
     """The distiller and how it samples."""
 
-    model: str = "Qwen/Qwen2.5-1.5B-Instruct"
-    """The distiller: a folder, a hub id, or `bundled:smollm2`."""
     samples: Count = 4
     """Samples for each cluster, each with its own seed."""
     temperature: Annotated[float, Field(ge=0)] = 0.7
@@ -226,8 +330,6 @@ class DistillConfig(Section):
     """Nucleus sampling."""
     max_tokens: Count = 1024
     """Longest output in tokens."""
-    context_tokens: Count = 4096
-    """The engine's context window: prompt and output together."""
     structured: Literal["none", "all", "all_but_first"] = "none"
     """Constrain outputs to the task's format. `all_but_first` leaves the first sample of each
     cluster free, so that the report can state format compliance without constrained decoding."""
@@ -236,16 +338,6 @@ class DistillConfig(Section):
     `current`: on all."""
     max_clusters: Count | None = None
     """At most this many clusters are distilled, the most cohesive of each task first; null: all."""
-    engines: Count = 1
-    """vLLM engine actors."""
-    engine_cpus: Amount = 1.0
-    """CPUs of each engine actor."""
-    engine_gpus: Amount = 1.0
-    """GPUs of each engine actor; 0 runs vLLM on the CPU in float32."""
-    engine_memory_gb: Annotated[float, Field(gt=0)] = 2.0
-    """Without a GPU: memory for model and KV cache; with one, the share is `gpu_memory_share`."""
-    gpu_memory_share: Share = 0.85
-    """Share of a GPU's memory that the engine takes."""
     batch_clusters: Count = 64
     """Clusters handed to an engine at once; commits follow each batch."""
 
@@ -341,7 +433,7 @@ class RefreshConfig(Section):
     ingest: IngestConfig
     embed: EmbedConfig = EmbedConfig()
     rate: Rater = ReferenceRater()
-    """How rows get ratings; one of two kinds."""
+    """How rows get ratings; one of three kinds."""
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     curate: CurateConfig = CurateConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -437,9 +529,7 @@ def _apply(document: dict[str, Any], override: str) -> None:
 def _explain(model: type[Section], error: ValidationError) -> str:
     # A misspelt key is often a missing one too, and the misspelling is what to mend.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    tags = ("column", "reference")  # in the place of a key of `rate`, its kind comes first
-    steps = [step for at, step in enumerate(first["loc"]) if at != 1 or step not in tags]
-    place = ".".join(str(step) for step in steps) or "the config"
+    place = ".".join(_keys(first["loc"])) or "the config"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         names = [name for name, _, _ in describe(model)]
@@ -462,6 +552,17 @@ def _explain(model: type[Section], error: ValidationError) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _keys(place: tuple[int | str, ...]) -> list[str]:
+    """A place without the kinds that pydantic puts after a choice: `rate` and, there, `engine`."""
+    steps = [str(step) for step in place]
+    if steps[:1] == ["rate"]:
+        if steps[1:3] == ["judge", "engine"] and steps[3:4] in (["endpoint"], ["vllm"]):
+            del steps[3]
+        if steps[1:2] in (["column"], ["reference"], ["judge"]):
+            del steps[1]
+    return steps
 
 
 def _nearest(
@@ -489,7 +590,8 @@ def describe(model: type[Section], prefix: str = "") -> Iterator[tuple[str, str,
             continue
         yield key, "", text or " ".join((sections[0].__doc__ or "").split())
         if len(sections) > 1:
-            yield f"{key}.type", json.dumps(found.default.type), _choices(sections)
+            kind = "required" if found.is_required() else json.dumps(found.default.type)
+            yield f"{key}.type", kind, _choices(sections)
         seen = {f"{key}.type"} if len(sections) > 1 else set()
         for section in sections:
             for row in describe(section, f"{key}."):

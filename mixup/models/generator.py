@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -10,13 +11,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from mixup.config import DistillConfig
+from mixup.config import EngineConfig
 from mixup.errors import EngineDied
 from mixup.models.folders import model_folder
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, LLMEngine, RequestOutput, SamplingParams
     from vllm.inputs import TokensPrompt
+
+
+CALLS = 2
+"""Batches in an engine at the same time: while the tail of one ends, the next fills the engine."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,12 @@ class VllmGenerator:
     chunked; compilation takes minutes, so it is off.
     """
 
-    def __init__(self, model: str, settings: DistillConfig, *, threads: int | None = None) -> None:
+    def __init__(self, model: str, settings: EngineConfig) -> None:
         on_gpu = settings.engine_gpus > 0
         if not on_gpu:
             _set_cpu_environment(settings)
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        if threads:
-            os.environ["OMP_NUM_THREADS"] = str(threads)
         self._settings = settings
         self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self._working: dict[str, tuple[_Call, int]] = {}
@@ -201,7 +204,7 @@ def _generation(output: CompletionOutput) -> Generation:
     return Generation(output.text, tokens, logprob, str(output.finish_reason))
 
 
-def _cpu_options(settings: DistillConfig) -> dict[str, Any]:
+def _cpu_options(settings: EngineConfig) -> dict[str, Any]:
     import psutil
 
     total_gb = psutil.virtual_memory().total / 1e9
@@ -216,11 +219,13 @@ def _cpu_options(settings: DistillConfig) -> dict[str, Any]:
     }
 
 
-def _gpu_options(settings: DistillConfig) -> dict[str, Any]:
+def _gpu_options(settings: EngineConfig) -> dict[str, Any]:
     return {"dtype": "auto", "gpu_memory_utilization": settings.gpu_memory_share}
 
 
-def _set_cpu_environment(settings: DistillConfig) -> None:
+def _set_cpu_environment(settings: EngineConfig) -> None:
     space = max(1, round(settings.engine_memory_gb / 2))
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(space))
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    # Ray sets the threads to the whole CPUs booked; a started one counts as one more thread.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, math.ceil(settings.engine_cpus)))

@@ -19,7 +19,6 @@ from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Holder, holder_of
 from mixup.operations.view import View
 from mixup.records import TABLES
-from mixup.stages.rate import rater_revision
 from mixup.tables import open_table, scan_files, snapshot
 from mixup.workspace import Workspace
 
@@ -155,11 +154,10 @@ def _reasons(view: View, name: str) -> dict[str, int] | None:
 
 def _revision(view: View, name: str) -> tuple[str | None, str | None]:
     """The column that tells whose outcomes the rows of a table are, and its value today."""
-    if name == "ratings" and view.config is not None:
-        return "rater", rater_revision(view.config.rate)
-    models = {model["role"]: model["revision"] for model in view.manifest.get("models", ())}
-    if name == "embeddings" and "encoder" in models:
-        return "encoder", models["encoder"]
+    if name == "ratings" and view.rater is not None:
+        return "rater", view.rater
+    if name == "embeddings" and "encoder" in view.models:
+        return "encoder", view.models["encoder"]
     return None, None
 
 

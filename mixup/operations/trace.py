@@ -20,7 +20,6 @@ from mixup.operations.places import at_place, occurrence, occurrences_of, place_
 from mixup.operations.releases import lineage_rows, release_row
 from mixup.operations.view import View
 from mixup.records import bucket_of
-from mixup.stages.rate import rater_revision
 from mixup.stages.survey import CLUSTER_NOT_DISTILLED, CLUSTER_REJECTED, record_fate
 from mixup.stages.verdicts import Verdict
 from mixup.tables import scan_files
@@ -85,8 +84,7 @@ def _record(view: View, uid: str) -> dict[str, Any]:
 def _rating(view: View, uid: str) -> dict[str, Any] | None:
     """The record's rating outcome under the release's rater, else under any."""
     rows = view.rows("ratings", "uid", uid)
-    rater = None if view.config is None else rater_revision(view.config.rate)
-    rows.sort(key=lambda row: row["rater"] != rater)
+    rows.sort(key=lambda row: row["rater"] != view.rater)
     names = ("rating", "overall", "source", "reason", "rater")
     return {name: rows[0][name] for name in names} if rows else None
 

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import RefreshConfig
+from mixup.config import JudgeRater, RefreshConfig
 from mixup.operations.releases import lineage_rows, memberships, releases_of
 from mixup.records import bucket_of
 from mixup.stages.decontaminate import has_questions
 from mixup.stages.publish import current_release
+from mixup.stages.rate import rater_revision
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files, scan_files, snapshot
 from mixup.workspace import Workspace
@@ -81,9 +82,21 @@ class View:
             return None
 
     @cached_property
+    def models(self) -> dict[str, str]:
+        """The revisions that the release states, by role."""
+        return {m["role"]: m["revision"] for m in self.manifest.get("models", ())}
+
+    @cached_property
+    def rater(self) -> str | None:
+        """The revision of the release's rater; a judge's is stated, since no model is read here."""
+        if self.config is None or isinstance(self.config.rate, JudgeRater):
+            return self.models.get("judge")
+        return rater_revision(self.config.rate)
+
+    @cached_property
     def judge(self) -> Judge | None:
         """The release's rules for samples, made from its config and the revisions it states."""
-        models = {m["role"]: m["revision"] for m in self.manifest.get("models", ())}
+        models = self.models
         if self.config is None or "encoder" not in models:
             return None
         settings = RewardSettings.of(self.config, models["encoder"], models.get("reference"))

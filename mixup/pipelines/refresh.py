@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +21,14 @@ import pyarrow.compute as pc
 
 from mixup.actors.resources import Demand, check_demand, check_place, cluster
 from mixup.actors.rewards import RewardPools, RewardSettings, Votes
-from mixup.config import ReferenceRater, RefreshConfig, Similarity
+from mixup.config import (
+    EngineJudge,
+    JudgeRater,
+    Rater,
+    ReferenceRater,
+    RefreshConfig,
+    Similarity,
+)
 from mixup.errors import ConfigError, MixupError
 from mixup.ledger import StageCounts
 from mixup.lock import acquire, ensure_held
@@ -40,6 +48,8 @@ from mixup.stages.decontaminate import (
 from mixup.stages.distill import Distiller, distill, distill_state, engine_demand
 from mixup.stages.embed import NO_DIRECTION, embed, embed_state
 from mixup.stages.ingest import ingest, pool_counts, unread_files
+from mixup.stages.judge import check_judge, judge_records, judge_revision, judge_state
+from mixup.stages.judge_engine import judge_demand
 from mixup.stages.publish import (
     current_release,
     point_to,
@@ -69,6 +79,7 @@ from mixup.stages.survey import SURVEYED, SurveySettings
 from mixup.stages.vacuum import clean_up
 from mixup.stages.verdicts import Judge
 from mixup.tables import ensure_table, read_files, scan_files, snapshot, version
+from mixup.text.judging import UNPARSABLE
 from mixup.text.prompts import answer_pattern
 from mixup.text.tasks import TASKS
 from mixup.workspace import Workspace, ensure_workspace
@@ -89,6 +100,7 @@ class Plan:
         library: Rated files to compare with; empty to use the pool's own ratings.
         similarity: The encoder's thresholds.
         encoder: The encoder's revision.
+        rater: The rater's revision.
         distiller: The distiller, its revision and settings.
         evaluation: Files of evaluation questions that may not get into a release.
     """
@@ -98,6 +110,7 @@ class Plan:
     library: Sequence[SourceFile]
     similarity: Similarity
     encoder: str
+    rater: str
     distiller: Distiller
     evaluation: Sequence[SourceFile] = ()
 
@@ -109,7 +122,14 @@ class Plan:
     def cells(self) -> CellSettings:
         """What decides scores and clusters."""
         key = content_key([file.fingerprint for file in self.library]) if self.library else None
-        return CellSettings.of(self.config, self.similarity, self.encoder, key, self.questions)
+        return CellSettings.of(
+            self.config,
+            self.similarity,
+            encoder=self.encoder,
+            rater=self.rater,
+            library=key,
+            questions=self.questions,
+        )
 
     def library_revision(self, workspace: Workspace) -> str | None:
         """The revision of the reference library that these settings decide, if there is one."""
@@ -130,6 +150,9 @@ class Plan:
             ModelUsed("encoder", self.config.embed.model, self.encoder),
             ModelUsed("distiller", self.config.distill.model, self.distiller.revision),
         ]
+        rate = self.config.rate
+        if isinstance(rate, JudgeRater):  # its revision is that of model, rubric and sampling
+            found.append(ModelUsed("judge", rate.engine.model, self.rater))
         return found + ([ModelUsed("reference", "rated library", library)] if library else [])
 
 
@@ -207,6 +230,8 @@ def make_plan(config: RefreshConfig) -> Plan:
         if task not in TASKS:
             known = ", ".join(TASKS)
             raise ConfigError(f"reward.task_weights: unknown task {task!r}; known: {known}")
+    if isinstance(config.rate, JudgeRater):
+        check_judge(config.rate)
     rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
     library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
     return Plan(
@@ -215,9 +240,14 @@ def make_plan(config: RefreshConfig) -> Plan:
         library=find_files(library),
         similarity=similarity_of(config.embed.model, config.embed.similarity),
         encoder=model_revision(config.embed.model),
+        rater=_rater(config.rate),
         distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
         evaluation=evaluation_files(config.decontaminate),
     )
+
+
+def _rater(rate: Rater) -> str:
+    return judge_revision(rate) if isinstance(rate, JudgeRater) else rater_revision(rate)
 
 
 def _buckets(files: Sequence[SourceFile], bucket_bytes: int) -> int:
@@ -235,6 +265,9 @@ def _check_resources(plan: Plan) -> None:
         [Demand("encoders", embed_config.actors, embed_config.actor_cpus, embed_config.actor_gpus)]
     )
     check_demand([engine_demand(plan.config.distill), *RewardPools.demands(reward)])
+    rate = plan.config.rate
+    if isinstance(rate, JudgeRater) and isinstance(rate.engine, EngineJudge):
+        check_demand([judge_demand(rate.engine)])
 
 
 def _run_stages(context: RunContext, plan: Plan) -> _Progress:
@@ -264,7 +297,7 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         lambda: [embed(context, config.embed, plan.encoder)],
         "embed",
     )
-    run(rate_state(context, config.rate), lambda: [rate(context, config.rate)], "rate")
+    run(_rate_state(context, plan), lambda: [_rate(context, plan)], "rate")
     ensure_table(workspace, "contamination")  # empty where nothing is looked for
     if (questions := plan.questions) is not None:
         run(
@@ -273,9 +306,9 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
             "decontaminate",
         )
     limit = config.max_dropped_share
-    _check_outcomes(workspace, "embeddings", ("encoder", plan.encoder), NO_DIRECTION, limit)
-    rater = rater_revision(config.rate)
-    _check_outcomes(workspace, "ratings", ("rater", rater), BAD_RATING, limit)
+    _check_outcomes(workspace, "embeddings", ("encoder", plan.encoder), [NO_DIRECTION], limit)
+    defects = UNPARSABLE if isinstance(config.rate, JudgeRater) else [BAD_RATING]
+    _check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
     _ensure_library(context, plan)
     cells = plan.cells()
     run(curate_state(context, cells), lambda: curate_and_cluster(context, cells), "curate")
@@ -299,6 +332,20 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         "distill",
     )
     return progress
+
+
+def _rate_state(context: RunContext, plan: Plan) -> StageState:
+    rate = plan.config.rate
+    if isinstance(rate, JudgeRater):
+        return judge_state(context, rate, plan.rater)
+    return rate_state(context, rate)
+
+
+def _rate(context: RunContext, plan: Plan) -> StageCounts:
+    config = plan.config.rate
+    if isinstance(config, JudgeRater):
+        return judge_records(context, config, plan.rater)
+    return rate(context, config)
 
 
 def _of_read_files(context: RunContext) -> RunContext:
@@ -329,7 +376,11 @@ def _check_quarantine(context: RunContext, limit: float) -> None:
 
 
 def _check_outcomes(
-    workspace: Workspace, table: str, revision: tuple[str, str], reason: str, limit: float
+    workspace: Workspace,
+    table: str,
+    revision: tuple[str, str],
+    reasons: Sequence[str],
+    limit: float,
 ) -> None:
     """Check the share of outcomes with a defect, whichever run made them.
 
@@ -337,22 +388,24 @@ def _check_outcomes(
         workspace: The workspace.
         table: The table of the outcomes.
         revision: The column that tells whose outcomes they are, and its value today.
-        reason: The defect's reason.
+        reasons: The reasons that are defects.
         limit: The largest share.
 
     Raises:
         MixupError: If the share is larger.
     """
     column, value = revision
-    rows = bad = 0
+    rows, found = 0, Counter[str]()
     for part in scan_files(workspace, table, snapshot(workspace, table).paths, [column, "reason"]):
         mine = part.filter(pc.equal(part[column], value))
         rows += mine.num_rows
-        bad += pc.sum(pc.equal(mine["reason"], reason)).as_py() or 0
-    if bad > limit * max(rows, 1):
+        found.update(mine["reason"].to_pylist())
+    bad = {reason: found[reason] for reason in reasons if found[reason]}
+    if sum(bad.values()) > limit * max(rows, 1):
+        named = ", ".join(f"{reason} {count}" for reason, count in bad.items())
         raise MixupError(
-            f"{bad} of {rows} rows of table {table} have the reason {reason}, more than "
-            f"max_dropped_share={limit}; mend the input or the config, or raise it"
+            f"{sum(bad.values())} of {rows} rows of table {table} have a defect ({named}), more "
+            f"than max_dropped_share={limit}; mend the input or the config, or raise it"
         )
 
 
@@ -360,10 +413,11 @@ def _ensure_library(context: RunContext, plan: Plan) -> None:
     """Build the reference library from rated files where the config names some."""
     import ray
 
-    decides = plan.cells().scoring()
-    if not plan.library or current_reference(context.workspace, decides) is not None:
+    config, decides = plan.config, plan.cells().scoring()
+    if not plan.library or not isinstance(config.rate, ReferenceRater):
         return
-    config = plan.config
+    if current_reference(context.workspace, decides) is not None:
+        return
     logger.info("building the reference library from %d file(s)", len(plan.library))
     task = ray.remote(num_cpus=config.embed.actor_cpus, num_gpus=config.embed.actor_gpus)(
         build_from_files
@@ -402,7 +456,7 @@ def _up_to_date(workspace: Workspace, plan: Plan) -> str | None:
     judge = plan.judge(workspace)
     states = (
         embed_state(context, plan.encoder),
-        rate_state(context, plan.config.rate),
+        _rate_state(context, plan),
         curate_state(context, plan.cells()),
         reward_state(context, judge),
         distill_state(context, plan.distiller, judge),
@@ -428,7 +482,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
     licences = config.select.licences
     settings = SurveySettings(
         judge=judge,
-        rater=rater_revision(config.rate),
+        rater=plan.rater,
         licences=None if licences is None else tuple(licences),
         limit=config.select.size,
     )

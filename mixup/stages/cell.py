@@ -17,7 +17,6 @@ from mixup.selection.licences import union
 from mixup.stages.decontaminate import contamination_of
 from mixup.stages.embed import vectors_from_arrow
 from mixup.stages.pool import pool_by_age
-from mixup.stages.rate import rater_revision
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
 
@@ -41,7 +40,9 @@ class CellSettings:
         cls,
         config: RefreshConfig,
         similarity: Similarity,
+        *,
         encoder: str,
+        rater: str,
         library: str | None,
         questions: str | None = None,
     ) -> CellSettings:
@@ -51,6 +52,7 @@ class CellSettings:
             config: The job's config.
             similarity: The encoder's thresholds.
             encoder: The encoder's revision.
+            rater: The rater's revision.
             library: A key of the rated files to compare with.
             questions: The revision of the index of evaluation questions.
         """
@@ -60,7 +62,7 @@ class CellSettings:
             cluster=config.cluster,
             similarity=similarity,
             encoder=encoder,
-            rater=rater_revision(config.rate),
+            rater=rater,
             only_rated=isinstance(config.rate, ColumnRater),
             licences=None if licences is None else tuple(licences),
             library=library,

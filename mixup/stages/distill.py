@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +17,8 @@ from mixup.actors.rewards import RewardPools
 from mixup.config import DistillConfig, RewardConfig
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
-from mixup.models.folders import model_folder
-from mixup.models.generator import Generation, GenerationRequest, VllmGenerator
+from mixup.models.chat import PROMPT_TOO_LONG, render_chat
+from mixup.models.generator import CALLS, Generation, GenerationRequest, VllmGenerator
 from mixup.records import TABLES, content_key
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS, ActorPool, cover_buckets
@@ -39,9 +38,6 @@ from mixup.text.parse import parse_distilled
 from mixup.text.prompts import answer_pattern, build_messages, prompt_revision
 from mixup.workspace import Workspace
 
-PROMPT_TOO_LONG = "prompt_too_long"
-_CALLS = 2
-"""Batches in an engine at the same time: while the tail of one ends, the next fills the engine."""
 _WANTED = pa.schema(
     [
         ("sample", pa.string()),
@@ -157,7 +153,7 @@ def distill(
         batch_rows=batch_rows,
         cpus=config.engine_cpus,
         gpus=config.engine_gpus,
-        calls=_CALLS,
+        calls=CALLS,
     )
     write = partial(
         _parse_and_score,
@@ -175,7 +171,7 @@ def distill(
         spans=spans,
         stall=context.stall(_EngineActor.__name__),
     )
-    context.note_spans(spans)
+    context.workspace.write_json(f"runs/{context.run}/spans.json", spans)
     return _finish(context, judge, state, totals, watch)
 
 
@@ -286,26 +282,15 @@ def _with_prompt(row: dict[str, Any], distiller: Distiller) -> dict[str, Any]:
 
 def render_prompt(model: str, inputs: Sequence[str], task: str) -> list[int]:
     """The token ids of a cluster's prompt in the model's chat template."""
-    return _tokenizer(model).apply_chat_template(
-        build_messages(inputs, task), add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(model: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model_folder(model), trust_remote_code=False)
+    return render_chat(model, build_messages(inputs, task))
 
 
 class _EngineActor:
     def __init__(self, distiller: Distiller) -> None:
         config = distiller.config
         self._guard = Guard.of_actor("a vLLM engine")
-        # Ray sets the threads to the whole CPUs booked; a started one counts as one more thread.
-        threads = None if config.engine_gpus > 0 else math.ceil(config.engine_cpus)
         self._config = config
-        self._generator = VllmGenerator(config.model, config, threads=threads)
+        self._generator = VllmGenerator(config.model, config)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()

@@ -84,16 +84,13 @@ def embed(context: RunContext, config: EmbedConfig, encoder: str) -> StageCounts
         gpus=config.actor_gpus,
     )
     write = partial(_write_embeddings, workspace=workspace, encoder=encoder)
-    spans: list[Span] = []
     totals = commit_stream(
         cover_buckets(buckets, missing, pool, write),
         context.committer("embeddings"),
         stage="embed",
         unit="rows",
-        spans=spans,
         stall=context.stall(_EmbedActor.__name__),
     )
-    context.note_spans(spans)
     counts = StageCounts(
         stage="embed",
         unit="records",

@@ -12,10 +12,14 @@ from mixup.workspace import Workspace
 
 
 def pool_occurrences(
-    workspace: Workspace, occurrences: Snapshot, bucket: int | None, pool: Sequence[str]
+    workspace: Workspace,
+    occurrences: Snapshot,
+    bucket: int | None,
+    pool: Sequence[str],
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """All columns of the occurrences of one bucket in the files of the pool."""
-    rows = read_files(workspace, "occurrences", occurrences.in_bucket(bucket))
+    """The occurrences of one bucket in the pool's files: all columns, or some with ``file``."""
+    rows = read_files(workspace, "occurrences", occurrences.in_bucket(bucket), columns)
     return rows.filter(pc.is_in(rows["file"], value_set=pa.array(pool, pa.string())))
 
 

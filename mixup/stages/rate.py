@@ -31,15 +31,16 @@ UNRATED = "unrated"
 BAD_RATING = "bad_rating"
 _IN_FLIGHT = 32
 
-Rater = ColumnRater | ReferenceRater
+FieldRater = ColumnRater | ReferenceRater
+"""The raters whose ratings come with the data."""
 
 
-def rater_revision(rater: Rater) -> str:
+def rater_revision(rater: FieldRater) -> str:
     """What decides an observed rating: the field and how its values are read."""
     return content_key("column", rater.field, rater.scale, rater.classes)
 
 
-def rate_state(context: RunContext, rater: Rater) -> StageState:
+def rate_state(context: RunContext, rater: FieldRater) -> StageState:
     """Whether every record has a rating outcome."""
     return stage_state(
         context.workspace,
@@ -50,7 +51,7 @@ def rate_state(context: RunContext, rater: Rater) -> StageState:
     )
 
 
-def rate(context: RunContext, rater: Rater) -> StageCounts:
+def rate(context: RunContext, rater: FieldRater) -> StageCounts:
     """Read the ratings of the pool's records from the rows they came in.
 
     A record stays ``unrated``, with null in place of a rating, when no row of it has one; of
@@ -93,7 +94,7 @@ def _rate_bucket(
     tables: Mapping[str, Snapshot],
     bucket: int,
     pool: Sequence[str],
-    rater: Rater,
+    rater: FieldRater,
 ) -> Manifest:
     """The new rating outcomes of one bucket; runs in a worker."""
     revision = rater_revision(rater)
@@ -162,7 +163,7 @@ def _rating_rows(
     )
 
 
-def observed_rating(extra: str, rater: Rater) -> tuple[float | None, str | None]:
+def observed_rating(extra: str, rater: FieldRater) -> tuple[float | None, str | None]:
     """The overall rating 1-10 in a row's extra fields, or the reason why there is none.
 
     Args:

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixup.clusters.linearize import embed_text
-from mixup.config import ColumnRater, CurateConfig, EmbedConfig, ReferenceRater
+from mixup.config import CurateConfig, EmbedConfig
 from mixup.errors import ConfigError, RecordError
 from mixup.models.encoder import SentenceEncoder
 from mixup.quality.transition import Transition, compress, fit_transition
 from mixup.records import content_key, uid_of
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
-from mixup.stages.rate import observed_rating
+from mixup.stages.rate import FieldRater, observed_rating
 from mixup.stages.rows import read_rows
 from mixup.stages.sources import Chunk, SourceFile
 from mixup.stages.streams import RawRow
@@ -157,7 +157,7 @@ def load_reference(workspace: Workspace, revision: str) -> Reference:
 def build_from_files(
     workspace: Workspace,
     files: Sequence[SourceFile],
-    rater: ColumnRater | ReferenceRater,
+    rater: FieldRater,
     embed: EmbedConfig,
     curate: CurateConfig,
     decides: object,
@@ -198,7 +198,7 @@ def build_from_files(
     save_reference(workspace, reference, decides)
 
 
-def _rated_text(row: RawRow, rater: ColumnRater | ReferenceRater) -> tuple[str, str, int] | None:
+def _rated_text(row: RawRow, rater: FieldRater) -> tuple[str, str, int] | None:
     """The uid, text and rating class of a rated row; None for any other."""
     if row.reason:
         return None

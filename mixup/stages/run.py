@@ -61,11 +61,6 @@ class RunContext:
         """A key of the files in the pool."""
         return content_key(sorted(self.pool))
 
-    def note_spans(self, spans: Sequence[Span]) -> None:
-        """Add to what the run keeps of who worked when; the report draws it."""
-        place = f"runs/{self.run}/spans.json"
-        self.workspace.write_json(place, [*(self.workspace.read_json(place) or []), *spans])
-
     def stall(self, title: str) -> Stall:
         """When a stage counts as stalled whose actors' processes have a title."""
         return Stall(self.stall_timeout_s, partial(last_lines, title))
@@ -81,12 +76,17 @@ class RunContext:
         )
 
 
+OUTSTANDING = "outstanding"
+"""The count, in a completion, of keys that the next run is to try: retryable ones and those that a
+budget left. Without it there are none."""
+
+
 @dataclass(frozen=True)
 class StageState:
     """Whether a stage has anything to do, and what to record when it is done.
 
-    A stage is current when its last completion has the same fingerprint and read the same versions
-    of its inputs.
+    A stage is current when its last completion has the same fingerprint, read the same versions
+    of its inputs, and left nothing outstanding.
     """
 
     stage: str
@@ -102,11 +102,14 @@ class StageState:
             self.last is not None
             and self.last.fingerprint == self.fingerprint
             and dict(self.last.inputs) == dict(self.inputs)
+            and not self.last.counts.get(OUTSTANDING)
         )
 
     def consumed(self, table: str) -> int:
         """The version of an input up to which all is covered under the fingerprint; -1: none."""
         if self.last is None or self.last.fingerprint != self.fingerprint:
+            return -1
+        if self.last.counts.get(OUTSTANDING):
             return -1
         return self.last.inputs.get(table, -1)
 

@@ -130,7 +130,7 @@ def _expand(pattern: str) -> Iterator[SourceFile]:
         raise ConfigError("ingest.paths: a path is empty; expected a file, folder, glob or URL")
     if pattern == BUNDLED_SAMPLE:
         pattern = str(package_files("mixup") / "sample" / "pool")
-    _refuse_credentials(pattern)
+    refuse_credentials(pattern, "ingest.paths")
     filesystem, path = _filesystem(pattern)
     protocol = pattern.partition("://")[0] + "://" if "://" in pattern else ""
     is_web = protocol in ("http://", "https://")
@@ -170,20 +170,25 @@ def _is_regular(path: str, protocol: str) -> bool:
         return True
 
 
-def _refuse_credentials(pattern: str) -> None:
-    """Refuse a URL with a password or a signature: paths are stored, released and logged.
+def refuse_credentials(address: str, key: str) -> None:
+    """Refuse a URL with a password or a signature: the config is stored, released and logged.
+
+    Args:
+        address: A path or URL; of the web, its user part alone is taken for a credential.
+        key: The config's key that holds it.
 
     Raises:
         ConfigError: Without the URL in its message.
     """
-    if "://" not in pattern:
+    if "://" not in address:
         return
-    url = urlsplit(pattern)
+    url = urlsplit(address)
     secret = next((name for name, _ in parse_qsl(url.query) if _SECRET.search(name)), None)
-    if url.password or secret:
+    user = url.username if url.scheme in ("http", "https") else None
+    if url.password or user or secret:
         where = f"its parameter {secret!r}" if secret else "its user part"
         raise ConfigError(
-            f"ingest.paths: a URL of {url.hostname} carries a credential in {where}; paths are "
+            f"{key}: a URL of {url.hostname} carries a credential in {where}; the config is "
             "stored and released, so give credentials through the environment"
         )
 

@@ -28,11 +28,12 @@ from mixup.clusters.grouping import cluster_key, group
 from mixup.clusters.linearize import embed_text, item_text
 from mixup.config import DistillConfig, EmbedConfig, RayConfig, RewardConfig
 from mixup.models.encoder import SentenceEncoder, similarity_of
+from mixup.models.generator import CALLS
 from mixup.quality.transition import fit_transition
 from mixup.records import uid_of
 from mixup.rewards.rubric import COMPONENTS
 from mixup.stages.cover import ActorPool, cover_buckets
-from mixup.stages.distill import _CALLS, _WANTED, Distiller, _EngineActor, _parsed, render_prompt
+from mixup.stages.distill import _WANTED, Distiller, _EngineActor, _parsed, render_prompt
 from mixup.stages.embed import _TO_EMBED, _EmbedActor, embed_spans
 from mixup.stages.reward import score_request
 from mixup.stages.run import Manifest
@@ -129,7 +130,7 @@ def _scored(batch: pa.Table, pools: RewardPools | None) -> pa.Table:
 def _pool_rate(rows: list[dict], pools: RewardPools | None) -> float:
     """Tokens per second of the engine pool, from its first request to its last answer."""
     size = DISTILL.batch_clusters
-    work = ActorPool(_EngineActor, (Distiller(DISTILL, "r", 0),), 1, size, 1.25, 0.0, _CALLS)
+    work = ActorPool(_EngineActor, (Distiller(DISTILL, "r", 0),), 1, size, 1.25, 0.0, CALLS)
     source = partial(_blocks, rows=rows, schema=_WANTED, size=size)
     found = list(cover_buckets([0], source, work, partial(_scored, pools=pools)))
     spans = [span for manifest in found for span in manifest.spans]

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 THREADS = 2
-SAMPLING = {"temperature": 0.7, "top_p": 1.0}
+SAMPLING: dict[str, Any] = {"temperature": 0.7, "top_p": 1.0}
 
 
 class Contender:
@@ -57,7 +57,7 @@ class _BareVllm:
         from mixup.models.folders import model_folder
         from mixup.models.generator import _cpu_options, _set_cpu_environment
 
-        config = DistillConfig(context_tokens=2048, max_tokens=64, engine_gpus=0)
+        config = DistillConfig(context_tokens=2048, engine_cpus=THREADS, engine_gpus=0)
         _set_cpu_environment(config)
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from vllm import LLM

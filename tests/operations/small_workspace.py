@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import RefreshConfig
+from mixup.config import ReferenceRater, RefreshConfig
 from mixup.lock import acquire
 from mixup.models.encoder import similarity_of
 from mixup.records import TABLES, Turn, content_key, uid_of
@@ -138,12 +138,12 @@ def _rows(config: RefreshConfig, jsonl: Path, offsets: list[int]) -> dict[str, l
         "ratings": [
             {
                 "uid": UID["good"],
-                "rater": rater_revision(config.rate),
+                "rater": rater_revision(ReferenceRater()),
                 "overall": 9.0,
                 "rating": 5,
                 "source": "column",
             },
-            {"uid": UID["lone"], "rater": rater_revision(config.rate), "reason": "unrated"},
+            {"uid": UID["lone"], "rater": rater_revision(ReferenceRater()), "reason": "unrated"},
         ],
         "curation": [
             {"uid": UID["good"], **low, "tier": "high", "quality": 0.9},

