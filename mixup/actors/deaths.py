@@ -116,10 +116,6 @@ class Guard:
                     found[place] = result
         return found
 
-    def given_up(self, key: str) -> bool:
-        """Whether a row was present at too many deaths."""
-        return self._deaths[key] >= MAX_DEATHS
-
     def _begin(self, keys: list[str]) -> int:
         with self._mutex:
             self._calls += 1

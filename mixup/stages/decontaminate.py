@@ -28,6 +28,7 @@ from mixup.selection.decontaminate import (
     QuestionIndex,
 )
 from mixup.selection.questions import QUESTION_COLUMNS, question_columns, question_of
+from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.rows import RawRow, read_rows
 from mixup.stages.run import (
@@ -232,6 +233,7 @@ def decontaminate(context: RunContext, revision: str) -> StageCounts:
         parts={name: totals[name] for name in (CLEAN, EXACT, NGRAM)},
         seconds=watch.seconds,
     ).check()
+    compact(context, "contamination")
     context.committer("contamination").complete(
         "contamination", state.completion(context.run, dict(counts.parts))
     )

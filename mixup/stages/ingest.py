@@ -217,11 +217,23 @@ def _read_and_write(context: RunContext, wave: Wave) -> Counter[str]:
             pieces.extend(done.pieces)
             yield Manifest(counts=done.counts)
 
-    totals = commit_stream(staged(), committer, stage="ingest", unit="rows")
+    totals = commit_stream(
+        staged(),
+        committer,
+        stage="ingest",
+        unit="rows",
+        stall=context.stall(stage_chunks.__name__),
+    )
     task = ray.remote(num_cpus=1)(write_pieces)
     groups = [(shared, group) for group in writing_tasks(pieces)]
     written = run_tasks(task, groups, in_flight=_IN_FLIGHT)
-    return totals + commit_stream(written, committer, stage="ingest", unit="new")
+    return totals + commit_stream(
+        written,
+        committer,
+        stage="ingest",
+        unit="new",
+        stall=context.stall(write_pieces.__name__),
+    )
 
 
 def _reading_tasks(wave: Wave) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,7 @@ from mixup.models.chat import PROMPT_TOO_LONG
 from mixup.models.endpoint import UNANSWERED
 from mixup.models.folders import model_revision
 from mixup.records import content_key
+from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.judge_endpoint import Stop, endpoint_manifests
 from mixup.stages.judge_engine import engine_manifests
@@ -101,6 +102,9 @@ def judge_state(context: RunContext, rater: JudgeRater, revision: str) -> StageS
     )
 
 
+_ACTORS = {"vllm": "_JudgeActor", "endpoint": "_EndpointActor"}
+
+
 def judge_records(context: RunContext, rater: JudgeRater, revision: str) -> StageCounts:
     """Have the judge rate the pool's records that have no outcome; committed as answers come.
 
@@ -132,6 +136,7 @@ def judge_records(context: RunContext, rater: JudgeRater, revision: str) -> Stag
         stage="rate",
         unit="rows",
         total=sum(fresh.values()) + sum(one.again for one in found),
+        stall=context.stall(_ACTORS[rater.engine.type]),
     )
     if stop.fatal:
         raise ModelError(f"the judge: {stop.fatal}")
@@ -199,5 +204,6 @@ def _finish(
     if waiting:
         logger.warning("rate: %s; %d records wait for the next run", stop.reason, waiting)
     record = {**counts.parts, **counts.extra}
+    compact(context, "ratings")
     context.committer("ratings").complete("ratings", state.completion(context.run, record))
     return counts.log()

@@ -67,6 +67,7 @@ def reward_missing(context: RunContext, judge: Judge, pools: RewardPools) -> int
         committer,
         stage="reward",
         unit="scores",
+        stall=context.stall("_EncoderActor"),
     )
     compact(context, "rewards")
     committer.complete("rewards", state.completion(context.run, dict(totals)))

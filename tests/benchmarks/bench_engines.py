@@ -10,6 +10,7 @@ MIXUP_BENCH_TOKENS (64, of each output), MIXUP_BENCH_TEXTS (1024, to embed).
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from contenders import SAMPLING, THREADS, Contender
 from figures import rate, ratio
+from ray import cloudpickle
 
 from mixup.actors.resources import cluster
 from mixup.actors.rewards import RewardPools, RewardSettings, Votes
@@ -62,6 +64,11 @@ DISTILL = DistillConfig(
     engine_gpus=0,
     batch_clusters=32,
 )
+
+
+@pytest.fixture(autouse=True)
+def _by_value() -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +168,7 @@ def test_distillation(rows: list[dict]) -> None:
 
     def note(name: str, value: float) -> None:
         rates.setdefault(name, []).append(value)
+        print(f"    {name}: {value:.1f} tokens/s", flush=True)
 
     bare, hf = Contender("vllm"), Contender("transformers")
     try:
