@@ -7,6 +7,7 @@ and GRPO use the same pools, so the filter and the trainer cannot disagree.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from mixup.rewards.coverage import coverage_score, sentences
 from mixup.rewards.format import format_score
 from mixup.rewards.quality import quality_score
 from mixup.rewards.rubric import COMPONENTS
+
+_NICENESS = 10
+"""Of encoders on the CPU: they take what an engine on the same cores leaves, and do not slow it."""
 
 _REPLACED: Mapping[str, int] = {"max_restarts": -1, "max_task_retries": -1}
 """An actor that dies is started again and gets its calls again; its guard knows when to stop."""
@@ -160,6 +164,8 @@ class Texts:
 class _EncoderActor:
     def __init__(self, embed: EmbedConfig, *, cpus: float, on_gpu: bool) -> None:
         self._guard = Guard.of_actor("a reward encoder")
+        if not on_gpu:
+            os.nice(_NICENESS)
         self._encoder = SentenceEncoder(
             embed.model, encode_rows=embed.encode_rows, on_gpu=on_gpu, cpus=cpus
         )
