@@ -305,13 +305,14 @@ def forget_unreachable(context: RunContext, files: Sequence[SourceFile]) -> None
     already held.
     """
     workspace, committer = context.workspace, context.committer("quarantine")
-    again = pa.array([file.fingerprint for file in files], pa.string())
+    again = pa.array([file.path for file in files], pa.string())
 
     def stale(rows: pa.Table) -> pa.ChunkedArray:
-        return pc.and_(pc.is_in(rows["file"], again), pc.equal(rows["reason"], UNREACHABLE))
+        # By path: in reach, the file has another size and time, and so another fingerprint.
+        return pc.and_(pc.is_in(rows["path"], again), pc.equal(rows["reason"], UNREACHABLE))
 
     for path in snapshot(workspace, "quarantine").paths:
-        parts = scan_files(workspace, "quarantine", [path], ["file", "reason"])
+        parts = scan_files(workspace, "quarantine", [path], ["path", "reason"])
         if any(pc.any(stale(rows)).as_py() for rows in parts):
             rows = read_files(workspace, "quarantine", [path])
             kept = rows.filter(pc.invert(stale(rows)))
