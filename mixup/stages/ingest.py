@@ -305,7 +305,7 @@ def forget_unreachable(context: RunContext, files: Sequence[SourceFile]) -> None
     already held.
     """
     workspace, committer = context.workspace, context.committer("quarantine")
-    again = pa.array([file.path for file in files], pa.string())
+    again = pa.array([file.shown for file in files], pa.string())
 
     def stale(rows: pa.Table) -> pa.ChunkedArray:
         # By path: in reach, the file has another size and time, and so another fingerprint.
