@@ -51,7 +51,7 @@ def pool(path: Path) -> None:
             text = f"{number} " + "".join(
                 draw.choices("abcdefghijklmnopqrstuvwxyz01234567", k=99_000)
             )
-            file.write(json.dumps({"instruction": text, "output": "x", "rating": 5}) + "\n")
+            file.write(json.dumps({"instruction": text, "output": "x", "rating": 10}) + "\n")
 
 
 @pytest.mark.slow
