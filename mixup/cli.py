@@ -123,7 +123,8 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         if not self.has_config:
             return super().format_help()
-        from mixup.config import RefreshConfig, describe
+        from mixup.config import RefreshConfig
+        from mixup.config_file import describe
         from mixup.operations.text import config_lines
 
         return "\n".join([super().format_help(), *config_lines(describe(RefreshConfig)), ""])
@@ -214,7 +215,8 @@ def _take_overrides(
 
 def _refresh(options: argparse.Namespace) -> None:
     _start_logging(verbose=options.verbose, quiet=options.quiet)
-    from mixup.config import RefreshConfig, load_config
+    from mixup.config import RefreshConfig
+    from mixup.config_file import load_config
 
     config = load_config(RefreshConfig, options.config, options.overrides)
     from mixup.operations.text import refresh_lines

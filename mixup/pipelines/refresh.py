@@ -1,6 +1,7 @@
 """Refresh: a pool of instruction data becomes a released dataset.
 
-    sources → ingest → embed → rate → curate → cluster → distill → reward → select → publish
+    sources → ingest → embed → rate → decontaminate → curate → cluster
+            → distill → reward → select → publish
 
 Every stage computes what is missing in its tables, so running the job again resumes after a crash,
 takes in new rows, and does nothing when there is nothing to do.
@@ -11,63 +12,59 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow.compute as pc
-
+from mixup.actors.deaths import CRASHED
 from mixup.actors.resources import Demand, check_demand, check_place, cluster
-from mixup.actors.rewards import RewardPools, RewardSettings, Votes
+from mixup.actors.rewards import RewardPools, Votes
 from mixup.config import (
     EngineJudge,
     JudgeRater,
-    Rater,
     ReferenceRater,
     RefreshConfig,
-    Similarity,
 )
-from mixup.errors import ConfigError, MixupError
 from mixup.ledger import StageCounts
 from mixup.lock import acquire, ensure_held
-from mixup.models.encoder import similarity_of
-from mixup.models.folders import model_revision
-from mixup.records import content_key
-from mixup.report.digest import ModelUsed
-from mixup.stages.cell import CellSettings
+from mixup.pipelines.refresh_plan import (
+    RELEASED,
+    Plan,
+    bucket_count,
+    make_plan,
+    pool_of,
+    rating_state,
+    release_decides,
+    up_to_date,
+)
 from mixup.stages.curate import curate_and_cluster, curate_state
 from mixup.stages.decontaminate import (
     decontaminate,
     decontaminate_state,
     ensure_questions,
-    evaluation_files,
-    questions_revision,
 )
-from mixup.stages.distill import Distiller, distill, distill_state, engine_demand
+from mixup.stages.distill import distill, distill_state, engine_demand
+from mixup.stages.dropped import check_outcomes, check_quarantine
 from mixup.stages.embed import NO_DIRECTION, embed, embed_state
-from mixup.stages.ingest import ingest, pool_counts, unread_files
-from mixup.stages.judge import check_judge, judge_records, judge_revision, judge_state
+from mixup.stages.ingest import ingest, unread_files
+from mixup.stages.judge import judge_records
 from mixup.stages.judge_engine import judge_demand
 from mixup.stages.publish import (
-    current_release,
     point_to,
     publish,
     selected,
     write_data,
 )
-from mixup.stages.rate import BAD_RATING, rate, rate_state, rater_revision
+from mixup.stages.rate import BAD_RATING, rate
 from mixup.stages.reference import (
     build_from_files,
     current_reference,
     load_reference,
-    reference_revision,
 )
 from mixup.stages.reward import reward_missing, reward_state
 from mixup.stages.run import RunContext, StageState, Stopwatch
 from mixup.stages.select import select
-from mixup.stages.sources import SourceFile, find_files
 from mixup.stages.summary import (
     Release,
     digest_of,
@@ -75,85 +72,13 @@ from mixup.stages.summary import (
     quarantine_reasons,
     stage_record,
 )
-from mixup.stages.survey import SURVEYED, SurveySettings
+from mixup.stages.survey import SurveySettings
 from mixup.stages.vacuum import clean_up
-from mixup.stages.verdicts import Judge
-from mixup.tables import ensure_table, read_files, scan_files, snapshot, version
+from mixup.tables import ensure_table, read_files, snapshot, version
 from mixup.text.judging import UNPARSABLE
-from mixup.text.prompts import answer_pattern
-from mixup.text.tasks import TASKS
 from mixup.workspace import Workspace, ensure_workspace
 
 logger = logging.getLogger(__name__)
-
-_RELEASED = (*SURVEYED, "records", "files", "quarantine")
-_MOST_BUCKETS = 256
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is decided before a run starts.
-
-    Attributes:
-        config: The job's config.
-        files: The pool's input files.
-        library: Rated files to compare with; empty to use the pool's own ratings.
-        similarity: The encoder's thresholds.
-        encoder: The encoder's revision.
-        rater: The rater's revision.
-        distiller: The distiller, its revision and settings.
-        evaluation: Files of evaluation questions that may not get into a release.
-    """
-
-    config: RefreshConfig
-    files: Sequence[SourceFile]
-    library: Sequence[SourceFile]
-    similarity: Similarity
-    encoder: str
-    rater: str
-    distiller: Distiller
-    evaluation: Sequence[SourceFile] = ()
-
-    @property
-    def questions(self) -> str | None:
-        """The revision of the index of evaluation questions; None where none are looked for."""
-        return questions_revision(self.config.decontaminate, self.evaluation)
-
-    def cells(self) -> CellSettings:
-        """What decides scores and clusters."""
-        key = content_key([file.fingerprint for file in self.library]) if self.library else None
-        return CellSettings.of(
-            self.config,
-            self.similarity,
-            encoder=self.encoder,
-            rater=self.rater,
-            library=key,
-            questions=self.questions,
-        )
-
-    def library_revision(self, workspace: Workspace) -> str | None:
-        """The revision of the reference library that these settings decide, if there is one."""
-        return reference_revision(workspace, self.cells().scoring())
-
-    def rewards(self, workspace: Workspace) -> RewardSettings:
-        """What decides rewards, with the workspace's present reference library."""
-        return RewardSettings.of(self.config, self.encoder, self.library_revision(workspace))
-
-    def judge(self, workspace: Workspace) -> Judge:
-        """The rules for samples."""
-        return Judge.of(self.config.reward, self.rewards(workspace), self.questions)
-
-    def models(self, workspace: Workspace) -> list[ModelUsed]:
-        """The models that take part, the reference library among them."""
-        library = self.library_revision(workspace)
-        found = [
-            ModelUsed("encoder", self.config.embed.model, self.encoder),
-            ModelUsed("distiller", self.config.distill.model, self.distiller.revision),
-        ]
-        rate = self.config.rate
-        if isinstance(rate, JudgeRater):  # its revision is that of model, rubric and sampling
-            found.append(ModelUsed("judge", rate.engine.model, self.rater))
-        return found + ([ModelUsed("reference", "rated library", library)] if library else [])
 
 
 @dataclass(frozen=True)
@@ -190,9 +115,9 @@ def refresh(config: RefreshConfig) -> Outcome:
     """
     watch = Stopwatch()
     plan = make_plan(config)
-    buckets = _buckets(plan.files, config.ingest.bucket_bytes)
+    buckets = bucket_count(plan.files, config.ingest.bucket_bytes)
     workspace = ensure_workspace(config.workspace, buckets=buckets)
-    if (current := _up_to_date(workspace, plan)) is not None:
+    if (current := up_to_date(workspace, plan)) is not None:
         logger.info("nothing to do: release %s is up to date", current)
         return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
@@ -201,7 +126,7 @@ def refresh(config: RefreshConfig) -> Outcome:
             workspace,
             run,
             lease.token,
-            _pool(plan),
+            pool_of(plan),
             config.commit_interval_s,
             config.stall_timeout_s,
         )
@@ -215,48 +140,6 @@ def refresh(config: RefreshConfig) -> Outcome:
             progress = _run_stages(context, plan)
             name = _release(_of_read_files(context), plan, progress, watch)
     return _outcome(workspace, name, is_new=True, seconds=watch.seconds)
-
-
-def make_plan(config: RefreshConfig) -> Plan:
-    """Find the files and models that a config names.
-
-    Raises:
-        ConfigError: If one of them is missing.
-    """
-    if config.distill.structured != "none":
-        for task in TASKS:  # refuses a max_tokens that leaves no room
-            answer_pattern(task, max_tokens=config.distill.max_tokens)
-    for task in config.reward.task_weights:
-        if task not in TASKS:
-            known = ", ".join(TASKS)
-            raise ConfigError(f"reward.task_weights: unknown task {task!r}; known: {known}")
-    if isinstance(config.rate, JudgeRater):
-        check_judge(config.rate)
-    rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
-    library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
-    return Plan(
-        config=config,
-        files=[replace(file, rules=rules) for file in find_files(config.ingest.paths)],
-        library=find_files(library),
-        similarity=similarity_of(config.embed.model, config.embed.similarity),
-        encoder=model_revision(config.embed.model),
-        rater=_rater(config.rate),
-        distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
-        evaluation=evaluation_files(config.decontaminate),
-    )
-
-
-def _rater(rate: Rater) -> str:
-    return judge_revision(rate) if isinstance(rate, JudgeRater) else rater_revision(rate)
-
-
-def _buckets(files: Sequence[SourceFile], bucket_bytes: int) -> int:
-    size = sum(max(file.size, 0) for file in files)
-    return max(1, min(_MOST_BUCKETS, -(-size // bucket_bytes)))
-
-
-def _pool(plan: Plan) -> tuple[str, ...]:
-    return tuple(sorted(file.fingerprint for file in plan.files))
 
 
 def _check_resources(plan: Plan) -> None:
@@ -291,13 +174,13 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
         logger.info("ingest: nothing to do")
         progress.skipped.append("ingest")
     context = _of_read_files(context)
-    _check_quarantine(context, config.max_dropped_share)
+    check_quarantine(context, config.max_dropped_share)
     run(
         embed_state(context, plan.encoder),
         lambda: [embed(context, config.embed, plan.encoder)],
         "embed",
     )
-    run(_rate_state(context, plan), lambda: [_rate(context, plan)], "rate")
+    run(rating_state(context, plan), lambda: [_rate(context, plan)], "rate")
     ensure_table(workspace, "contamination")  # empty where nothing is looked for
     if (questions := plan.questions) is not None:
         run(
@@ -306,9 +189,11 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
             "decontaminate",
         )
     limit = config.max_dropped_share
-    _check_outcomes(workspace, "embeddings", ("encoder", plan.encoder), [NO_DIRECTION], limit)
+    check_outcomes(
+        workspace, "embeddings", ("encoder", plan.encoder), [NO_DIRECTION, CRASHED], limit
+    )
     defects = UNPARSABLE if isinstance(config.rate, JudgeRater) else [BAD_RATING]
-    _check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
+    check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
     _ensure_library(context, plan)
     cells = plan.cells()
     run(curate_state(context, cells), lambda: curate_and_cluster(context, cells), "curate")
@@ -334,13 +219,6 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
     return progress
 
 
-def _rate_state(context: RunContext, plan: Plan) -> StageState:
-    rate = plan.config.rate
-    if isinstance(rate, JudgeRater):
-        return judge_state(context, rate, plan.rater)
-    return rate_state(context, rate)
-
-
 def _rate(context: RunContext, plan: Plan) -> StageCounts:
     config = plan.config.rate
     if isinstance(config, JudgeRater):
@@ -359,54 +237,6 @@ def _of_read_files(context: RunContext) -> RunContext:
     )
     read = set(known["fingerprint"].to_pylist())
     return replace(context, pool=tuple(file for file in context.pool if file in read))
-
-
-def _check_quarantine(context: RunContext, limit: float) -> None:
-    """Check the share of quarantined rows over the whole pool, whichever run read its files.
-
-    Raises:
-        MixupError: If it is above the limit.
-    """
-    rows, quarantined = pool_counts(context.workspace, context.pool)
-    if quarantined > limit * max(rows, 1):
-        raise MixupError(
-            f"{quarantined} of the pool's {rows} rows are in the quarantine, more than "
-            f"max_dropped_share={limit}; look at the quarantine table, mend the input or raise it"
-        )
-
-
-def _check_outcomes(
-    workspace: Workspace,
-    table: str,
-    revision: tuple[str, str],
-    reasons: Sequence[str],
-    limit: float,
-) -> None:
-    """Check the share of outcomes with a defect, whichever run made them.
-
-    Args:
-        workspace: The workspace.
-        table: The table of the outcomes.
-        revision: The column that tells whose outcomes they are, and its value today.
-        reasons: The reasons that are defects.
-        limit: The largest share.
-
-    Raises:
-        MixupError: If the share is larger.
-    """
-    column, value = revision
-    rows, found = 0, Counter[str]()
-    for part in scan_files(workspace, table, snapshot(workspace, table).paths, [column, "reason"]):
-        mine = part.filter(pc.equal(part[column], value))
-        rows += mine.num_rows
-        found.update(mine["reason"].to_pylist())
-    bad = {reason: found[reason] for reason in reasons if found[reason]}
-    if sum(bad.values()) > limit * max(rows, 1):
-        named = ", ".join(f"{reason} {count}" for reason, count in bad.items())
-        raise MixupError(
-            f"{sum(bad.values())} of {rows} rows of table {table} have a defect ({named}), more "
-            f"than max_dropped_share={limit}; mend the input or the config, or raise it"
-        )
 
 
 def _ensure_library(context: RunContext, plan: Plan) -> None:
@@ -435,49 +265,17 @@ def _start_rewards(workspace: Workspace, plan: Plan) -> RewardPools:
     return RewardPools.start(plan.config.reward, plan.config.embed, settings, votes)
 
 
-def _release_decides(workspace: Workspace, plan: Plan) -> list[Any]:
-    """JSON data of all that a release is made from."""
-    return [
-        plan.config.select.model_dump(mode="json"),
-        plan.judge(workspace).decides(),
-        plan.config.seed,
-        plan.distiller.config.max_clusters,
-        _pool(plan),
-        {name: version(workspace, name) for name in _RELEASED},
-    ]
-
-
-def _up_to_date(workspace: Workspace, plan: Plan) -> str | None:
-    """The current release's name when no stage has anything to do, decided without Ray."""
-    current = current_release(workspace)
-    if current is None or unread_files(workspace, plan.files):
-        return None
-    context = RunContext(workspace, "", -1, _pool(plan))
-    judge = plan.judge(workspace)
-    states = (
-        embed_state(context, plan.encoder),
-        _rate_state(context, plan),
-        curate_state(context, plan.cells()),
-        reward_state(context, judge),
-        distill_state(context, plan.distiller, judge),
-    )
-    if plan.questions is not None:
-        states = (*states, decontaminate_state(context, plan.questions))
-    fresh = current[1] == content_key(_release_decides(workspace, plan))
-    return current[0] if fresh and all(state.is_current for state in states) else None
-
-
 def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwatch) -> str:
     """Select, write and publish a release; its name."""
     import ray
 
     workspace, config = context.workspace, plan.config
-    decides = _release_decides(workspace, plan)
+    decides = release_decides(workspace, plan)
     read = set(context.pool)
     unreached = [file.path for file in plan.files if file.fingerprint not in read]
     for path in unreached:
         logger.warning("%s could not be reached; it is left out of this release", path)
-    tables = {name: snapshot(workspace, name) for name in _RELEASED}
+    tables = {name: snapshot(workspace, name) for name in RELEASED}
     judge = plan.judge(workspace)
     licences = config.select.licences
     settings = SurveySettings(

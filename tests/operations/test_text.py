@@ -1,6 +1,7 @@
 """The summary of a run and the list of config keys."""
 
-from mixup.config import RefreshConfig, describe
+from mixup.config import RefreshConfig
+from mixup.config_file import describe
 from mixup.operations.text import config_lines, refresh_lines, width
 
 MANIFEST = {

@@ -13,7 +13,8 @@ import pytest
 
 import mixup.pipelines.refresh
 from mixup import __version__, cli
-from mixup.config import RefreshConfig, describe
+from mixup.config import RefreshConfig
+from mixup.config_file import describe
 from mixup.errors import ConfigError, MixupError, ModelError
 from mixup.lock import acquire
 from mixup.records import TABLES
@@ -292,7 +293,7 @@ def test_log_lines_have_a_time_and_no_logger(config, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["refresh.yaml", "demo.yaml"])
 def test_job_files_are_valid(name):
-    from mixup.config import load_config
+    from mixup.config_file import load_config
 
     assert load_config(RefreshConfig, ROOT / "jobs" / name).distill.engine_gpus == 0
 

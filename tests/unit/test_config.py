@@ -9,9 +9,8 @@ from mixup.config import (
     ReferenceRater,
     RefreshConfig,
     Section,
-    describe,
-    load_config,
 )
+from mixup.config_file import describe, load_config
 from mixup.errors import ConfigError
 
 MINIMAL = "workspace: w\ningest:\n  paths: [pool.jsonl]\n"

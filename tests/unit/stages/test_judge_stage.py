@@ -13,7 +13,8 @@ from chat_server import RATING, Reply, chat_server, rates, says
 from made_pool import commit, make_workspace, rows_of
 from pydantic import SecretStr
 
-from mixup.config import EndpointJudge, JudgeRater, load_config
+from mixup.config import EndpointJudge, JudgeRater
+from mixup.config_file import load_config
 from mixup.errors import ConfigError
 from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import ChatEndpoint

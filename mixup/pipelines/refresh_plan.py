@@ -1,0 +1,201 @@
+"""The plan of a refresh: what is decided before it starts, and whether there is anything to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mixup.actors.rewards import RewardSettings
+from mixup.config import (
+    JudgeRater,
+    Rater,
+    ReferenceRater,
+    RefreshConfig,
+    Similarity,
+)
+from mixup.errors import ConfigError
+from mixup.models.encoder import similarity_of
+from mixup.models.folders import model_revision
+from mixup.records import content_key
+from mixup.report.digest import ModelUsed
+from mixup.stages.cell import CellSettings
+from mixup.stages.curate import curate_state
+from mixup.stages.decontaminate import (
+    decontaminate_state,
+    evaluation_files,
+    questions_revision,
+)
+from mixup.stages.distill import Distiller, distill_state
+from mixup.stages.embed import embed_state
+from mixup.stages.ingest import unread_files
+from mixup.stages.judge import check_judge, judge_revision, judge_state
+from mixup.stages.publish import (
+    current_release,
+)
+from mixup.stages.rate import rate_state, rater_revision
+from mixup.stages.reference import (
+    reference_revision,
+)
+from mixup.stages.reward import reward_state
+from mixup.stages.run import RunContext, StageState
+from mixup.stages.sources import SourceFile, find_files
+from mixup.stages.survey import SURVEYED
+from mixup.stages.verdicts import Judge
+from mixup.tables import version
+from mixup.text.prompts import answer_pattern
+from mixup.text.tasks import TASKS
+from mixup.workspace import Workspace
+
+RELEASED = (*SURVEYED, "records", "files", "quarantine")
+_MOST_BUCKETS = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before a run starts.
+
+    Attributes:
+        config: The job's config.
+        files: The pool's input files.
+        library: Rated files to compare with; empty to use the pool's own ratings.
+        similarity: The encoder's thresholds.
+        encoder: The encoder's revision.
+        rater: The rater's revision.
+        distiller: The distiller, its revision and settings.
+        evaluation: Files of evaluation questions that may not get into a release.
+    """
+
+    config: RefreshConfig
+    files: Sequence[SourceFile]
+    library: Sequence[SourceFile]
+    similarity: Similarity
+    encoder: str
+    rater: str
+    distiller: Distiller
+    evaluation: Sequence[SourceFile] = ()
+
+    @property
+    def questions(self) -> str | None:
+        """The revision of the index of evaluation questions; None where none are looked for."""
+        return questions_revision(self.config.decontaminate, self.evaluation)
+
+    def cells(self) -> CellSettings:
+        """What decides scores and clusters."""
+        key = content_key([file.fingerprint for file in self.library]) if self.library else None
+        return CellSettings.of(
+            self.config,
+            self.similarity,
+            encoder=self.encoder,
+            rater=self.rater,
+            library=key,
+            questions=self.questions,
+        )
+
+    def library_revision(self, workspace: Workspace) -> str | None:
+        """The revision of the reference library that these settings decide, if there is one."""
+        return reference_revision(workspace, self.cells().scoring())
+
+    def rewards(self, workspace: Workspace) -> RewardSettings:
+        """What decides rewards, with the workspace's present reference library."""
+        return RewardSettings.of(self.config, self.encoder, self.library_revision(workspace))
+
+    def judge(self, workspace: Workspace) -> Judge:
+        """The rules for samples."""
+        return Judge.of(self.config.reward, self.rewards(workspace), self.questions)
+
+    def models(self, workspace: Workspace) -> list[ModelUsed]:
+        """The models that take part, the reference library among them."""
+        library = self.library_revision(workspace)
+        found = [
+            ModelUsed("encoder", self.config.embed.model, self.encoder),
+            ModelUsed("distiller", self.config.distill.model, self.distiller.revision),
+        ]
+        rate = self.config.rate
+        if isinstance(rate, JudgeRater):  # its revision is that of model, rubric and sampling
+            found.append(ModelUsed("judge", rate.engine.model, self.rater))
+        return found + ([ModelUsed("reference", "rated library", library)] if library else [])
+
+
+def make_plan(config: RefreshConfig) -> Plan:
+    """Find the files and models that a config names.
+
+    Raises:
+        ConfigError: If one of them is missing.
+    """
+    if config.distill.structured != "none":
+        for task in TASKS:  # refuses a max_tokens that leaves no room
+            answer_pattern(task, max_tokens=config.distill.max_tokens)
+    for task in config.reward.task_weights:
+        if task not in TASKS:
+            known = ", ".join(TASKS)
+            raise ConfigError(f"reward.task_weights: unknown task {task!r}; known: {known}")
+    if isinstance(config.rate, JudgeRater):
+        check_judge(config.rate)
+    rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
+    library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
+    return Plan(
+        config=config,
+        files=[replace(file, rules=rules) for file in find_files(config.ingest.paths)],
+        library=find_files(library),
+        similarity=similarity_of(config.embed.model, config.embed.similarity),
+        encoder=model_revision(config.embed.model),
+        rater=_rater(config.rate),
+        distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
+        evaluation=evaluation_files(config.decontaminate),
+    )
+
+
+def _rater(rate: Rater) -> str:
+    return judge_revision(rate) if isinstance(rate, JudgeRater) else rater_revision(rate)
+
+
+def bucket_count(files: Sequence[SourceFile], bucket_bytes: int) -> int:
+    """Into how many buckets a new workspace divides its keys, by the size of its first pool."""
+    size = sum(max(file.size, 0) for file in files)
+    return max(1, min(_MOST_BUCKETS, -(-size // bucket_bytes)))
+
+
+def pool_of(plan: Plan) -> tuple[str, ...]:
+    """The fingerprints of the pool's files, sorted."""
+    return tuple(sorted(file.fingerprint for file in plan.files))
+
+
+def rating_state(context: RunContext, plan: Plan) -> StageState:
+    """Whether every record has a rating outcome of the plan's rater."""
+    rate = plan.config.rate
+    if isinstance(rate, JudgeRater):
+        return judge_state(context, rate, plan.rater)
+    return rate_state(context, rate)
+
+
+def release_decides(workspace: Workspace, plan: Plan) -> list[Any]:
+    """JSON data of all that a release is made from."""
+    return [
+        plan.config.select.model_dump(mode="json"),
+        plan.judge(workspace).decides(),
+        plan.config.seed,
+        plan.distiller.config.max_clusters,
+        pool_of(plan),
+        {name: version(workspace, name) for name in RELEASED},
+    ]
+
+
+def up_to_date(workspace: Workspace, plan: Plan) -> str | None:
+    """The current release's name when no stage has anything to do, decided without Ray."""
+    current = current_release(workspace)
+    if current is None or unread_files(workspace, plan.files):
+        return None
+    context = RunContext(workspace, "", -1, pool_of(plan))
+    judge = plan.judge(workspace)
+    states = (
+        embed_state(context, plan.encoder),
+        rating_state(context, plan),
+        curate_state(context, plan.cells()),
+        reward_state(context, judge),
+        distill_state(context, plan.distiller, judge),
+    )
+    if plan.questions is not None:
+        states = (*states, decontaminate_state(context, plan.questions))
+    fresh = current[1] == content_key(release_decides(workspace, plan))
+    return current[0] if fresh and all(state.is_current for state in states) else None
