@@ -35,6 +35,7 @@ LINES: Mapping[str, int] = {
     **dict.fromkeys(("cli", "__main__"), 8),
 }
 SIDEWAYS: Mapping[tuple[str, str], str] = {
+    ("config", "errors"): "a config error is one of the failures",
     ("config_file", "config"): "a config file is read into a config",
     ("config_file", "errors"): "a config error is one of the failures",
     ("config", "records"): "a section's fingerprint is a content key",
