@@ -111,7 +111,8 @@ def test_a_pool_judged_by_an_engine_of_the_cluster(tmp_path: Path):
         "batch_rows": 16,
     }
     job = job_of(tmp_path, {"type": "judge", "max_rated": 32, "engine": engine})
-    job.run(timeout_s=500)
+    # What this model finds is noise: every row may be released, whatever it says of it.
+    job.run("curate.keep_at=0.0", "curate.margin=0.0", timeout_s=500)
     stage = job.stage("rate")
     assert stage is not None
     assert stage["parts"]["rated"] == stage["rows_in"] == 32
