@@ -171,14 +171,16 @@ def undisturbed(job: Job) -> Undisturbed:
     return Undisturbed(job, run.seconds, seen)
 
 
-def draw(kills: int, seed: int) -> Iterator[tuple[str, float]]:
+def draw(
+    kills: int, seed: int, kinds: Sequence[str] = tuple(VICTIMS)
+) -> Iterator[tuple[str, float]]:
     """For each kill a victim, all kinds equally often, and a moment as a share of its lifetime."""
     chance = random.Random(seed)
     victims: list[str] = []
     while len(victims) < kills:
-        kinds = list(VICTIMS)
-        chance.shuffle(kinds)
-        victims += kinds
+        turn = list(kinds)
+        chance.shuffle(turn)
+        victims += turn
     for victim in victims[:kills]:
         yield victim, chance.random()
 
@@ -260,14 +262,20 @@ def _difference(job: Job, whole: Job) -> str:
     return ""
 
 
-def kill_table(folder: Path, kills: int, seed: int, show: Callable[[str], object]) -> list[Kill]:
+def kill_table(
+    folder: Path,
+    kills: int,
+    seed: int,
+    show: Callable[[str], object],
+    kinds: Sequence[str] = tuple(VICTIMS),
+) -> list[Kill]:
     """Kill so many times, showing a line for each."""
     config = small_job(folder)
     whole = undisturbed(Job(folder / "whole", config=config, overrides=OVERRIDES))
     show(f"undisturbed: {whole.seconds:.0f} s; seed {seed}")
     show(f"{'#':>3}  {'victim':<8}{'moment':<20}{'reruns':>6}{'seconds':>9}  outcome; the run")
     done = []
-    for number, (victim, share) in enumerate(draw(kills, seed), 1):
+    for number, (victim, share) in enumerate(draw(kills, seed, kinds), 1):
         kill = None
         for attempt in range(ATTEMPTS):  # a run that was faster ended before its victim was there
             job = Job(folder / f"{number}-{attempt}", config=config, overrides=OVERRIDES)

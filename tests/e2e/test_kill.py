@@ -136,9 +136,10 @@ def test_runs_that_are_ended_lose_nothing(tmp_path: Path, started: list[subproce
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_one_of_each_is_killed_and_nothing_is_lost(tmp_path: Path):
-    """The driver, a worker, the engine and a raylet: the short form of `make kills`."""
-    kills = kill_table(tmp_path, kills=4, seed=2, show=print)
-    assert {kill.victim for kill in kills} == {"driver", "worker", "engine", "raylet"}
+    """A worker, the engine and a raylet: the short form of `make kills`."""
+    kinds = ("worker", "engine", "raylet")
+    kills = kill_table(tmp_path, kills=3, seed=2, show=print, kinds=kinds)
+    assert {kill.victim for kill in kills} == set(kinds)
     assert not [kill for kill in kills if kill.wrong]
