@@ -46,7 +46,7 @@ class Contender:
     def close(self) -> None:
         """End it."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 class _BareVllm:
