@@ -9,7 +9,7 @@ ARGS ?=
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 PYTEST := $(OFFLINE) "$(BIN)/python" -m pytest
 
-.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench kills fuzz clean
+.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench kills fuzz pool clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ kills: setup  ## kill parts of running jobs with SIGKILL and print what came of 
 
 fuzz: setup  ## mutate input rows and files for SECONDS (600); SEED=1 chooses which
 	$(OFFLINE) "$(BIN)/python" -m tests.fuzz.rows --seconds $(or $(SECONDS),600) --seed $(SEED)
+
+pool: setup  ## the whole instruction pool through a refresh in WORKSPACE: rows, seconds, memory
+	$(OFFLINE) "$(BIN)/python" tests/benchmarks/whole_pool.py --workspace "$(WORKSPACE)"
 
 clean:  ## remove .venv, caches and build leftovers (no workspace, no MIXUP_ENV)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -2,8 +2,7 @@
 
     BENCH_INGEST_BYTES=2e9 make bench ARGS="-k ingest"
 
-Memory is the unique set size (USS): what a process holds for itself, without the pages of Ray's
-object store and of libraries, which all processes share. Prints figures, asserts none of them.
+Prints figures, asserts none of them.
 """
 
 from __future__ import annotations
@@ -11,16 +10,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from memory import Memory
 
 from mixup.actors.resources import cluster
 from mixup.config import IngestConfig, RayConfig
@@ -33,7 +30,6 @@ from mixup.tables import row_count
 from mixup.workspace import ensure_workspace
 
 BYTES = int(float(os.environ.get("BENCH_INGEST_BYTES", "20e6")))
-EVERY_S = 0.25
 
 
 def made_rows(size: int) -> Iterator[bytes]:
@@ -51,36 +47,6 @@ def made_rows(size: int) -> Iterator[bytes]:
             line = line[: len(line) // 2] + b"\n"
         yield line
         made, last = made + len(line), line
-
-
-class Memory:
-    """The most unique memory of the driver and of each process below it, sampled."""
-
-    def __init__(self) -> None:
-        self.most: dict[str, int] = {}
-        self._stop = threading.Event()
-
-    def watch(self) -> None:
-        driver = psutil.Process()
-        while not self._stop.wait(EVERY_S):
-            for process in [driver, *driver.children(recursive=True)]:
-                try:
-                    name = "driver" if process == driver else process.name()
-                    held = process.memory_full_info().uss
-                except (psutil.NoSuchProcess, psutil.AccessDenied):
-                    continue
-                kind = name if name == "driver" or name.startswith("ray::") else "ray itself"
-                self.most[kind] = max(self.most.get(kind, 0), held)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        thread = threading.Thread(target=self.watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
 
 
 def write_jsonl(path: Path) -> None:
@@ -115,5 +81,4 @@ def test_ingest_one_file(tmp_path, write, buckets):
         f"\n{path.name}, {size / 1e6:,.0f} MB, {buckets} bucket(s): {counts.rows_in:,} rows in "
         f"{seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s, {size / 1e6 / seconds:.1f} MB/s"
     )
-    for kind, held in sorted(memory.most.items(), key=lambda found: -found[1]):
-        print(f"    peak USS {kind:40} {held / 1e6:8,.0f} MB")
+    print("\n".join(memory.lines()))
