@@ -77,8 +77,8 @@ class EmbedConfig(Section):
     """A sentence-transformers folder or hub id, or `bundled:minilm`."""
     batch_rows: Count = 512
     """Rows handed to an actor at once; sorted by length there and encoded in small batches."""
-    encode_rows: Count = 32
-    """Rows of one forward pass."""
+    encode_rows: Count | None = None
+    """Rows of one forward pass; null: 256 on a GPU, 8 on a CPU."""
     actors: Count = 1
     """Encoder actors of the embed stage."""
     actor_cpus: Amount = 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,15 +60,21 @@ class Encoder(Protocol):
         ...
 
 
+GPU_ROWS, CPU_ROWS = 256, 8
+"""Texts of one forward pass. On a CPU, those few whose activations stay in its caches."""
+
+
 class SentenceEncoder:
     """A sentence-transformers model; half precision on a GPU, float32 on a CPU."""
 
     def __init__(
-        self, model: str, *, encode_rows: int = 32, on_gpu: bool = False, cpus: float = 1.0
+        self, model: str, *, encode_rows: int | None = None, on_gpu: bool = False, cpus: float = 1.0
     ) -> None:
         import torch
         from sentence_transformers import SentenceTransformer
 
+        if not on_gpu:
+            keep_freed_memory()
         torch.set_num_threads(max(1, math.ceil(cpus)))  # Ray gives whole CPUs only, rounded down
         kwargs = {"dtype": torch.float16} if on_gpu else {}
         self._model = SentenceTransformer(
@@ -75,7 +83,7 @@ class SentenceEncoder:
             trust_remote_code=False,
             model_kwargs=kwargs,
         )
-        self._encode_rows = encode_rows
+        self._encode_rows = encode_rows or (GPU_ROWS if on_gpu else CPU_ROWS)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Encode texts in batches sorted by length (the library sorts), longest first."""
@@ -101,6 +109,23 @@ class SentenceEncoder:
             ids = tokenizer([texts[i] for i in long], truncation=False, verbose=False)["input_ids"]
             flags[long] = [len(tokens) > window for tokens in ids]
         return flags
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for what is allocated next, in this process, from now on.
+
+    By default it gives arrays of megabytes back to the system at once, and every forward pass
+    gets its activations page by page again: a quarter of the time of a small encoder. Without
+    effect where the C library is another.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        libc.mallopt(_M_TRIM_THRESHOLD, _LARGE)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGE = 1 << 30
 
 
 def similarity_of(model: str, stated: Similarity | None) -> Similarity:

@@ -1,7 +1,7 @@
 """The most memory of the driver and of each kind of process below it, sampled.
 
-Memory is the unique set size (USS): what a process holds for itself, without the pages of Ray's
-object store and of libraries, which all processes share.
+Memory is what a process holds for itself: its resident set without the pages that are shared or
+backed by files, which are those of Ray's object store and of libraries.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import psutil
 
-EVERY_S = 0.25
+EVERY_S = 0.5
 
 
 class Memory:
@@ -37,7 +37,8 @@ class Memory:
             for process in [driver, *driver.children(recursive=True)]:
                 try:
                     name = "driver" if process == driver else process.name()
-                    held = process.memory_full_info().uss
+                    memory = process.memory_info()
+                    held = memory.rss - memory.shared
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
                 kind = name if name == "driver" or name.startswith("ray::") else "ray itself"
@@ -57,4 +58,4 @@ class Memory:
     def lines(self, phase: str = "") -> list[str]:
         """The peaks of a phase, the largest first, as lines to print."""
         kinds = sorted(self.most[phase].items(), key=lambda found: -found[1])
-        return [f"    peak USS {kind:40} {held / 1e6:8,.0f} MB" for kind, held in kinds]
+        return [f"    peak own memory {kind:40} {held / 1e6:8,.0f} MB" for kind, held in kinds]

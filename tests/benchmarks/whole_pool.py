@@ -89,7 +89,7 @@ class Phases(logging.Handler):
 
 def main() -> int:
     """Run the pool and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The whole instruction pool through a refresh.")
     parser.add_argument("--workspace", required=True, help="a folder; kept, and resumed from")
     options = parser.parse_args()
     if not DATA.is_dir():
