@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +22,7 @@ import pytest
 from contenders import SAMPLING, THREADS, Contender
 from figures import rate, ratio
 from ray import cloudpickle
+from whole_pool import DATA, FILES
 
 from mixup.actors.resources import cluster
 from mixup.actors.rewards import RewardPools, RewardSettings, Votes
@@ -41,7 +41,6 @@ from mixup.stages.run import Manifest
 from mixup.text.formats import parse_row
 from mixup.text.tasks import TASKS, detect_task
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 CLUSTERS = int(os.environ.get("MIXUP_BENCH_CLUSTERS", "128"))
 REPEATS = int(os.environ.get("MIXUP_BENCH_REPEATS", "2"))
 TOKENS = int(os.environ.get("MIXUP_BENCH_TOKENS", "64"))
@@ -215,11 +214,22 @@ def _timed(batch: pa.Table) -> pa.Table:
     return Manifest(counts={"rows": batch.num_rows}, spans=spans).to_table()
 
 
+def _pool_texts() -> list[str]:
+    """A draw from the whole pool, whose rows are of every length."""
+    columns = ["instruction", "input", "output"]
+    pool = pa.concat_tables(
+        [pq.read_table(DATA / f"{name}.parquet", columns=columns) for name in FILES]
+    )
+    drawn = np.random.default_rng(0).choice(pool.num_rows, 2 * TEXTS, replace=False)
+    rows = pool.take(np.sort(drawn)).to_pylist()
+    good = [row for row in rows if row["instruction"].strip() and row["output"].strip()]
+    texts = [embed_text(parse_row(row).turns) for row in good]
+    np.random.default_rng(1).shuffle(texts)
+    return texts[:TEXTS]
+
+
 def test_embedding() -> None:
-    table = pq.read_table(DATA / "stanford_alpaca_subset.parquet").to_pylist()
-    random = np.random.default_rng(0)
-    chosen = random.choice(len(table), TEXTS, replace=False)
-    texts = [embed_text(parse_row(table[place]).turns) for place in chosen.tolist()]
+    texts = _pool_texts()
     rows = [{"uid": str(place), "text": text, "attempts": 0} for place, text in enumerate(texts)]
     rates: dict[str, list[float]] = {"pool": [], "bare": [], "unsorted": []}
     bare = Contender("encoder")
