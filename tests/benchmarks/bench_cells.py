@@ -1,0 +1,130 @@
+"""How many of the exact neighbors are found inside cells, and how many rows that costs.
+
+    MIXUP_BENCH_VECTORS=vectors.npy pytest -s -o python_files='bench_*.py' \
+        tests/benchmarks/bench_cells.py
+
+The vectors are float32 rows of unit norm, of a real pool: made-up ones have other neighbors.
+``MIXUP_BENCH_ROWS`` (50,000) of them are drawn; ``MIXUP_BENCH_CAP`` (4,000) is the most own rows of
+a cell, for trials with fewer rows. Recall grows with the rows at an equal number of cells: where
+rows are dense, neighbors are near.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from mixup.clusters.cells import Cells, drift
+from mixup.clusters.partition import CAP_ROWS, TARGET_ROWS, fit_cells, split_over_cap
+from mixup.clusters.places import BORDER, Places, assign
+from mixup.quality.neighbors import Neighbors, top_k
+
+ROWS = int(os.environ.get("MIXUP_BENCH_ROWS", "50000"))
+CAP = int(os.environ.get("MIXUP_BENCH_CAP", str(CAP_ROWS)))
+NEIGHBORS = 10
+FLOOR = 0.6
+BORDERS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 2.0)
+TARGETS = (0.4, 0.5, 0.625, 0.75)  # of the cap
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    path = os.environ.get("MIXUP_BENCH_VECTORS")
+    if not path:
+        pytest.skip("MIXUP_BENCH_VECTORS names no .npy of real embeddings")
+    found = np.load(path, mmap_mode="r")
+    rows = np.random.default_rng(0).permutation(len(found))[:ROWS]
+    return np.ascontiguousarray(found[np.sort(rows)], dtype=np.float32)
+
+
+def partition(vectors: np.ndarray, uids: list[str], target: int) -> Cells:
+    """Cells fitted on the rows, with those over the cap split."""
+    cells = fit_cells(vectors, rows=len(vectors), target_rows=target)
+    homes = assign(vectors, cells, most=1).homes_N
+    for cell in cells.ids.tolist():
+        rows = np.flatnonzero(homes == cell)
+        division = split_over_cap(vectors[rows], [uids[row] for row in rows], cap=CAP)
+        cells = cells if division is None else cells.with_split(cell, division)
+    return cells
+
+
+def rows_of(places: Places, cells: Cells) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The own rows and the visitors of each cell."""
+    for cell in cells.ids.tolist():
+        visitors = np.flatnonzero((places.visits_NV == cell).any(axis=1))
+        yield np.flatnonzero(places.homes_N == cell), visitors
+
+
+def found_in(cells: Cells, places: Places, exact: Neighbors) -> np.ndarray:
+    """Which of the exact neighbors of each row are in the base of the row's cell."""
+    found = np.zeros(exact.indices_MK.shape, dtype=bool)
+    for own, visitors in rows_of(places, cells):
+        is_there = np.zeros(len(found), dtype=bool)
+        is_there[own] = is_there[visitors] = True
+        found[own] = is_there[exact.indices_MK[own]]
+    return found
+
+
+def test_recall(vectors: np.ndarray) -> None:
+    uids = [str(row) for row in range(len(vectors))]
+    start = time.process_time()
+    exact = top_k(vectors, vectors, NEIGHBORS, exclude_self=True)
+    near = exact.similarities_MK >= FLOOR
+    print(
+        f"\n  {len(vectors):,} rows, cap {CAP:,}, {near.mean():.0%} of the neighbors at {FLOOR} or "
+        f"above; all against all: {time.process_time() - start:.1f} s of CPU"
+    )
+    default = TARGET_ROWS / CAP_ROWS
+    for share in sorted({*TARGETS, default}):
+        cells = partition(vectors, uids, max(1, int(share * CAP)))
+        report(cells, vectors, uids, exact, near, BORDERS if share == default else (BORDER, 2.0))
+
+
+def report(
+    cells: Cells,
+    vectors: np.ndarray,
+    uids: list[str],
+    exact: Neighbors,
+    near: np.ndarray,
+    borders: tuple[float, ...],
+) -> None:
+    """Print a line for every border."""
+    sizes = np.bincount(assign(vectors, cells, most=1, uids=uids).homes_N)[cells.ids]
+    print(
+        f"  {len(cells.ids)} cells ({cells.split_share:.0%} of those fitted were split) of "
+        f"{sizes.min():,} to {sizes.max():,} own rows, median {int(np.median(sizes)):,}"
+    )
+    for border in borders:
+        start = time.process_time()
+        places = assign(vectors, cells, border=border, uids=uids)
+        seconds = time.process_time() - start
+        found = found_in(cells, places, exact)
+        pairs = sum(len(own) * (len(own) + len(more)) for own, more in rows_of(places, cells))
+        print(
+            f"    border {border:4.2f}: recall@{NEIGHBORS} {found.mean():.4f}, at {FLOOR} or above "
+            f"{found[near].mean():.4f}; replication {places.replication:.2f}; pairs compared "
+            f"{pairs / len(vectors) ** 2:.1%} of all; drift of the fit's own rows "
+            f"{drift(float(places.similarities_N.mean()), cells):.2f}; assigned in {seconds:.1f} s"
+        )
+
+
+def test_neighbors_found_are_those_of_the_search_inside_a_cell(vectors: np.ndarray) -> None:
+    """The figure above counts exact neighbors that are in a cell; the search in it finds them."""
+    some = vectors[: min(len(vectors), 4 * CAP)]
+    uids = [str(row) for row in range(len(some))]
+    cells = partition(some, uids, CAP // 2)
+    places = assign(some, cells, uids=uids)
+    exact = top_k(some, some, NEIGHBORS, exclude_self=True)
+    expected = found_in(cells, places, exact)
+    missed = 0
+    for own, visitors in rows_of(places, cells):
+        base = np.concatenate([own, visitors])
+        place = np.arange(len(own))
+        near = top_k(some[own], some[base], NEIGHBORS, own_M=place)
+        for row, of_row in zip(own, base[near.indices_MK], strict=True):
+            missed += len(set(exact.indices_MK[row][expected[row]]) - set(of_row.tolist()))
+    print(f"\n  of {expected.sum():,} neighbors in the cells, the search misses {missed} (ties)")
