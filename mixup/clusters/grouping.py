@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mixup.clusters.centroids import sorted_rows
 from mixup.errors import ConfigError, ShapeError
 from mixup.quality.neighbors import check_order, rounded, top_k, unit_vectors
 from mixup.records import content_key
@@ -31,6 +32,12 @@ class Groups:
 def cluster_key(member_uids: Sequence[str]) -> str:
     """The content key of a cluster: of its members' uids, in any order."""
     return content_key(sorted(member_uids))
+
+
+def cohesion(vectors_ND: np.ndarray) -> float:
+    """The mean cosine similarity of the pairs of a group of at least two unit vectors."""
+    first, second = np.triu_indices(len(vectors_ND), 1)
+    return float((vectors_ND @ vectors_ND.T)[first, second].mean())
 
 
 def group(
@@ -94,8 +101,8 @@ def group(
         parts = _grouped(vectors[rows], tokens[rows], limits, neighbors)
         found.extend(rows[part] for part in parts)
     found.sort(key=lambda part: int(part[0]))
-    cohesion = np.array([_cohesion(vectors[part]) for part in found], dtype=np.float32)
-    return Groups([np.sort(by_age[part]) for part in found], cohesion)
+    similar = np.array([cohesion(vectors[part]) for part in found], dtype=np.float32)
+    return Groups([np.sort(by_age[part]) for part in found], similar)
 
 
 @dataclass(frozen=True)
@@ -104,11 +111,6 @@ class _Limits:
     min_size: int
     max_size: int
     max_tokens: int
-
-
-def _cohesion(vectors: np.ndarray) -> float:
-    first, second = np.triu_indices(len(vectors), 1)
-    return float((vectors @ vectors.T)[first, second].mean())
 
 
 def _grouped(
@@ -152,10 +154,8 @@ def _edges(
 
 def _equal_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row that has an equal one after it, and the next such row."""
-    _, value = np.unique(vectors, axis=0, return_inverse=True)
-    value = value.ravel()
-    order = np.argsort(value, kind="stable")
-    equal = value[order][1:] == value[order][:-1]
+    order, is_first = sorted_rows(vectors)
+    equal = ~is_first[1:]
     return order[:-1][equal], order[1:][equal]
 
 
