@@ -272,10 +272,19 @@ class CurateConfig(Section):
     """How far beyond keep_at a row must come to change sides on a later night."""
     neighbors: Count = 16
     """Rated neighbors that vote on a row."""
+    transition: Literal["cooccurrence", "consensus"] = "cooccurrence"
+    """The T with which votes are read: `cooccurrence`, how ratings of neighbors go together;
+    `consensus`, the rater's errors alone, which takes neighbors to be truly alike."""
     transition_neighbors: Count = 3
     """Neighbors counted per rated row for the transition matrix T."""
     long_tail_neighbors: Count = 15
     """Neighbors in the long-tail score."""
+    cell_rows: Annotated[int, Field(ge=2)] = 4000
+    """Most rows of a cell, inside which neighbors are looked for; a smaller pool is one cell."""
+    cell_border: Share = 0.3
+    """A row is visible in a neighboring cell whose centroid is less similar by at most this."""
+    cell_copies: Annotated[int, Field(ge=1, le=3)] = 3
+    """Most cells in which a row is visible, its own among them."""
     effective_votes: Annotated[float, Field(gt=0)] = 4.0
     """How many independent votes the neighbors are worth: the tempering of the posterior."""
     reliability: Annotated[float, Field(gt=0, lt=1)] = 0.85

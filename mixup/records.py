@@ -206,6 +206,17 @@ _SPECS = (
         bucket_by="uid",
     ),
     _spec(
+        "places",
+        ["uid"],
+        [
+            ("uid", pa.string()),
+            ("fit", pa.string()),
+            ("cell", pa.int32()),
+            ("visits", pa.list_(pa.int32())),
+        ],
+        bucket_by="uid",
+    ),
+    _spec(
         "curation",
         ["uid"],
         [

@@ -26,7 +26,7 @@ _STAGES = {
     "embeddings": "embed",
     "ratings": "rate",
     "contamination": "decontaminate",
-    **dict.fromkeys(("curation", "clusters"), "curate"),
+    **dict.fromkeys(("places", "curation", "clusters"), "curate"),
     **dict.fromkeys(("samples", "rewards"), "distill"),
 }
 

@@ -57,11 +57,8 @@ from mixup.stages.publish import (
     write_data,
 )
 from mixup.stages.rate import BAD_RATING, rate
-from mixup.stages.reference import (
-    build_from_files,
-    current_reference,
-    load_reference,
-)
+from mixup.stages.reference import current_reference, load_reference, rating_noise
+from mixup.stages.reference_files import build_from_files
 from mixup.stages.reward import reward_missing, reward_state
 from mixup.stages.run import RunContext, StageState, Stopwatch
 from mixup.stages.select import select
@@ -252,7 +249,7 @@ def _ensure_library(context: RunContext, plan: Plan) -> None:
     task = ray.remote(num_cpus=config.embed.actor_cpus, num_gpus=config.embed.actor_gpus)(
         build_from_files
     )
-    arguments = (context.workspace, plan.library, config.rate, config.embed, config.curate, decides)
+    arguments = (context.workspace, plan.library, config.rate, config.embed, plan.cells())
     ray.get(task.remote(*arguments))
 
 
@@ -305,6 +302,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
             quarantine=quarantine,
             unreached=unreached,
             questions=plan.questions,
+            noise=rating_noise(workspace, plan.library_revision(workspace)),
             seconds=watch.seconds,
         )
         publish(workspace, name, folder, manifest_of(context, release), digest_of(context, release))

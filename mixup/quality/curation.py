@@ -87,7 +87,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Curation:
-    """The outcome for each of N rows.
+    """The outcome for each of N rows, visitors left out.
 
     Attributes:
         quality_N: float32 P(true rating >= threshold); NaN where unknown.
@@ -96,7 +96,7 @@ class Curation:
             -1 where unknown. The latter is never an observation.
         long_tail_N: float32 mean distance to the nearest rows that are not duplicates; NaN for
             the only row.
-        duplicate_of_N: int64 row that represents this one, -1 for none.
+        duplicate_of_N: int64 row that represents this one, -1 for none; it may be a visitor.
         tier_N: One of ``TIERS``.
         reason_N: One of ``REASONS`` where quality is unknown, else None.
     """
@@ -120,6 +120,7 @@ def curate(
     settings: CurationSettings | None = None,
     *,
     uids_N: Sequence[str] | None = None,
+    visitors: int = 0,
 ) -> Curation:
     """Curates the rows of one cell; the outcome does not depend on their order.
 
@@ -146,6 +147,8 @@ def curate(
             the nearest class that it has (the lower of two).
         settings: None: the defaults.
         uids_N: The rows' uids, to find them in a library that is given.
+        visitors: How many of the last rows are at home in another cell. They vote, represent
+            duplicates and are neighbors, and have no outcome here.
 
     Raises:
         ShapeError: Arrays that do not fit each other, vectors that are not of unit norm, or
@@ -164,18 +167,20 @@ def curate(
     vectors, ratings = vectors[by_age], ratings[by_age]
     leader = near_duplicate_of(vectors, np.arange(rows), settings.duplicate_similarity)
     library, own = _library(vectors, ratings, leader, library, uids_N, by_age)
-    judged = _judge(vectors, ratings, library, own, transition, settings)
-    duplicate = leader != np.arange(rows)
-    previous = None if previous_tier_N is None else np.asarray(previous_tier_N, object)[by_age]
-    tier = _tiers(judged.quality, previous, settings)
+    home = np.flatnonzero(by_age < rows - visitors)
+    judged = _judge(vectors[home], ratings[home], library, own[home], transition, settings)
+    duplicate = leader[home] != home
+    previous = None if previous_tier_N is None else np.asarray(previous_tier_N, object)
+    held = None if previous is None else previous[by_age[home]]
+    tier = _tiers(judged.quality, held, settings)
     tier[duplicate] = "duplicate"
-    back = np.argsort(by_age)
+    back = np.argsort(by_age[home])
     return Curation(
         quality_N=judged.quality.astype(np.float32)[back],
         confidence_N=judged.confidence.astype(np.float32)[back],
         curated_rating_N=judged.rating.astype(np.int8)[back],
-        long_tail_N=_long_tail(vectors, leader, settings.long_tail_neighbors)[back],
-        duplicate_of_N=np.where(duplicate, by_age[leader], -1)[back],
+        long_tail_N=_long_tail(vectors, leader, home, settings.long_tail_neighbors)[back],
+        duplicate_of_N=np.where(duplicate, by_age[leader[home]], -1)[back],
         tier_N=tier[back],
         reason_N=judged.reason[back],
     )
@@ -200,9 +205,7 @@ def _library(
     """The library, and for each row its own place in it (-1: not in it)."""
     own = np.full(len(vectors), -1)
     if library is None:
-        rated = np.flatnonzero(ratings != UNRATED)
-        _, first = np.unique(leader[rated], return_index=True)
-        members = np.sort(rated[first])
+        members = _rated_leaders(ratings, leader)
         own[members] = np.arange(len(members))
         return Library(vectors[members], ratings[members]), own
     if len(library.ratings_L) != len(library.vectors_LD):
@@ -211,6 +214,33 @@ def _library(
         place = {uid: index for index, uid in enumerate(library.uids)}
         own[:] = [place.get(uids_N[int(row)], -1) for row in by_age]
     return library, own
+
+
+def _rated_leaders(ratings: np.ndarray, leader: np.ndarray) -> np.ndarray:
+    """The oldest rated row of each group of duplicates, where rows are ordered by age."""
+    rated = np.flatnonzero(ratings != UNRATED)
+    _, first = np.unique(leader[rated], return_index=True)
+    return np.sort(rated[first])
+
+
+def library_rows(
+    vectors_ND: np.ndarray, ratings_N: np.ndarray, order_N: np.ndarray, similarity: float
+) -> np.ndarray:
+    """The rows that vote: of each group of near-duplicates the oldest that is rated, ascending.
+
+    Args:
+        vectors_ND: Unit vectors.
+        ratings_N: Observed ratings 0-5, -1 for unrated.
+        order_N: Distinct ranks, smallest = oldest.
+        similarity: Cosine similarity from which rows are near-duplicates.
+
+    Raises:
+        ShapeError: As ``curate``.
+    """
+    vectors, ratings = unit_vectors(vectors_ND), check_ratings(ratings_N)
+    by_age = np.argsort(check_order(order_N, len(vectors)), kind="stable")
+    leader = near_duplicate_of(vectors[by_age], np.arange(len(vectors)), similarity)
+    return np.sort(by_age[_rated_leaders(ratings[by_age], leader)])
 
 
 def _judge(
@@ -273,10 +303,10 @@ def _tiers(
     return tier
 
 
-def _long_tail(vectors: np.ndarray, leader: np.ndarray, k: int) -> np.ndarray:
+def _long_tail(vectors: np.ndarray, leader: np.ndarray, home: np.ndarray, k: int) -> np.ndarray:
     """Against representatives only; a duplicate leaves out the row that represents it."""
     base = np.unique(leader)
-    if not len(base):
+    if not len(home):
         return np.empty(0, dtype=np.float32)
-    own = np.searchsorted(base, leader)
-    return long_tail_scores(top_k(vectors, vectors[base], k, own_M=own), k)
+    own = np.searchsorted(base, leader[home])
+    return long_tail_scores(top_k(vectors[home], vectors[base], k, own_M=own), k)

@@ -66,40 +66,75 @@ def compress_ratings(overall_N: np.ndarray) -> np.ndarray:
     return np.where(valid, classes, UNRATED).astype(np.int8)
 
 
-def cooccurrence(
-    ratings_N: np.ndarray, neighbor_indices_NK: np.ndarray, *, smoothing: float = 0.01
-) -> Transition:
-    """The transition of the released library builder: observed ratings of neighbors, counted.
+def rating_pairs(
+    ratings_N: np.ndarray, neighbor_indices_MK: np.ndarray, rows_M: np.ndarray
+) -> np.ndarray:
+    """How often a row of rating i has a neighbor of rating j, int64 of shape (6, 6).
 
-    The classes are those present among the ratings. With no neighbors (K = 0) the rows are
-    uniform.
+    Counts of parts of a pool, such as its cells, add up to those of the whole.
 
     Args:
         ratings_N: Observed ratings 0-5, all rated.
-        neighbor_indices_NK: For each row its nearest other rows.
+        neighbor_indices_MK: For each of M rows its nearest others.
+        rows_M: Which rows these are.
+
+    Raises:
+        ShapeError: An unrated row, or neighbors that do not fit.
+    """
+    ratings, neighbors = check_ratings(ratings_N), np.asarray(neighbor_indices_MK, dtype=np.int64)
+    if (ratings == UNRATED).any():
+        raise ShapeError("the library has unrated rows; leave them out")
+    if neighbors.ndim != 2 or len(neighbors) != len(rows_M):
+        raise ShapeError(f"neighbors of shape {neighbors.shape} for {len(rows_M)} rows")
+    if neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(ratings):
+        raise ShapeError(f"neighbor indices must be from 0 to {len(ratings) - 1}")
+    counts = np.zeros((RATING_CLASSES, RATING_CLASSES), dtype=np.int64)
+    np.add.at(counts, (ratings[rows_M][:, None], ratings[neighbors]), 1)
+    return counts
+
+
+def transition_of_pairs(
+    pairs: np.ndarray, ratings_C: np.ndarray, *, smoothing: float = 0.01
+) -> Transition:
+    """The transition of the released library builder: observed ratings of neighbors, counted.
+
+    The classes are those present among the ratings. Where no row has a neighbor, the rows of the
+    matrix are uniform.
+
+    Args:
+        pairs: ``rating_pairs``, summed.
+        ratings_C: How many rows have each of the six ratings.
         smoothing: Added to each count; above 0.
 
     Raises:
-        ShapeError: No row, an unrated row, or neighbors that do not fit.
+        ShapeError: No row is rated.
         ConfigError: Smoothing is not positive.
 
     Source: spec/lm-mixup.md, section 3.4 (library build). Unlike the transition of DS2 it takes
     the own rating for the truth.
     """
-    ratings, neighbors = check_ratings(ratings_N), np.asarray(neighbor_indices_NK, dtype=np.int64)
-    if not len(ratings) or (ratings == UNRATED).any():
-        raise ShapeError(f"{len(ratings)} ratings; expected at least one row, and all rated")
-    if neighbors.ndim != 2 or len(neighbors) != len(ratings):
-        raise ShapeError(f"neighbors of shape {neighbors.shape} for {len(ratings)} ratings")
-    if neighbors.size and not 0 <= neighbors.min() <= neighbors.max() < len(ratings):
-        raise ShapeError(f"neighbor indices must be from 0 to {len(ratings) - 1}")
+    classes = np.flatnonzero(ratings_C)
+    if not len(classes):
+        raise ShapeError("no row is rated; expected at least one row")
     if not smoothing > 0:
         raise ConfigError(f"smoothing is {smoothing}; expected a number above 0")
-    classes, own = np.unique(ratings, return_inverse=True)
-    counts = np.full((len(classes), len(classes)), smoothing)
-    np.add.at(counts, (own[:, None], own[neighbors]), 1.0)
-    prior = np.bincount(own, minlength=len(classes)) / len(own) + _PRIOR_FLOOR
+    counts = pairs[np.ix_(classes, classes)] + smoothing
+    prior = ratings_C[classes] / ratings_C.sum() + _PRIOR_FLOOR
     return Transition(classes, counts / counts.sum(axis=1, keepdims=True), prior)
+
+
+def cooccurrence(
+    ratings_N: np.ndarray, neighbor_indices_NK: np.ndarray, *, smoothing: float = 0.01
+) -> Transition:
+    """``transition_of_pairs`` of one library, whose rows all count.
+
+    Raises:
+        ShapeError, ConfigError: As there and in ``rating_pairs``.
+    """
+    ratings = check_ratings(ratings_N)
+    pairs = rating_pairs(ratings, neighbor_indices_NK, np.arange(len(ratings)))
+    counts = np.bincount(ratings, minlength=RATING_CLASSES)
+    return transition_of_pairs(pairs, counts, smoothing=smoothing)
 
 
 def fit_transition(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +11,9 @@ import pyarrow.compute as pc
 
 from mixup.config import ClusterConfig, ColumnRater, CurateConfig, RefreshConfig, Similarity
 from mixup.quality.curation import CurationSettings
+from mixup.quality.transition import UNRATED
 from mixup.records import Turn
-from mixup.selection.licences import union
-from mixup.stages.decontaminate import contamination_of
 from mixup.stages.embed import vectors_from_arrow
-from mixup.stages.pool import pool_by_age
-from mixup.tables import Snapshot, read_files
-from mixup.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ class CellSettings:
 
     def scoring(self) -> list[Any]:
         """JSON data that decides the reference library."""
-        fit = [self.curate.transition_neighbors, self.curate.smoothing]
+        fit = [self.curate.transition, self.curate.transition_neighbors, self.curate.smoothing]
         return [self.encoder, self.rater, self.library, self.similarity.near_duplicate, *fit]
 
     def everything(self) -> list[Any]:
@@ -110,89 +105,75 @@ class CellSettings:
 
 @dataclass(frozen=True)
 class Cell:
-    """The rows of one cell, oldest first, that have a vector; and the uids of those that have none.
+    """The rows at home in one cell, oldest first, and those that visit it.
 
     Attributes:
+        number: Its id.
         uids: N uids.
         vectors_ND: Unit vectors.
         ratings_N: Observed ratings 0-5; -1 for unrated.
+        ages_N: Ranks of the rows among all of the cell, visitors too, 0 for the oldest.
         tasks: N task types.
         turns: N conversations.
         tokens_N: Estimated tokens.
         licences: N licences, each the union over the row's occurrences.
-        blind: Uids of the pool without a vector.
-        contaminated: Uids that hold an evaluation question.
+        contaminated_N: Whether a row holds an evaluation question.
+        tiers: The tiers of an earlier run, or None.
+        clusters: The keys of the clusters of an earlier run, or None.
+        visitors: The visitors.
     """
 
+    number: int
     uids: list[str]
     vectors_ND: np.ndarray
     ratings_N: np.ndarray
+    ages_N: np.ndarray
     tasks: list[str]
     turns: list[list[Turn]]
     tokens_N: np.ndarray
     licences: list[str]
-    blind: list[str]
-    contaminated: frozenset[str] = frozenset()
+    contaminated_N: np.ndarray
+    tiers: list[str | None]
+    clusters: list[str | None]
+    visitors: Visitors
 
 
-def read_cell(
-    workspace: Workspace,
-    tables: Mapping[str, Snapshot],
-    pool: Sequence[str],
-    settings: CellSettings,
-) -> Cell:
-    """The pool's rows, oldest first."""
-    licences = _licences_by_age(workspace, tables, pool)
-    wanted = pa.array(list(licences), pa.string())
+@dataclass(frozen=True)
+class Visitors:
+    """The rows of other cells that are neighbors here: M of them, described as those of a cell."""
 
-    def of_pool(name: str, columns: list[str]) -> pa.Table:
-        rows = read_files(workspace, name, tables[name].paths, columns)
-        return rows.filter(pc.is_in(rows["uid"], value_set=wanted))
+    uids: list[str]
+    vectors_MD: np.ndarray
+    ratings_M: np.ndarray
+    ages_M: np.ndarray
 
-    embeddings = of_pool("embeddings", ["uid", "encoder", "vector", "reason"])
-    usable = pc.and_(
-        pc.equal(embeddings["encoder"], settings.encoder), pc.is_null(embeddings["reason"])
-    )
-    embeddings = embeddings.filter(usable)
-    row_of = {uid: row for row, uid in enumerate(embeddings["uid"].to_pylist())}
-    uids = [uid for uid in licences if uid in row_of]
-    vectors_ND = vectors_from_arrow(embeddings["vector"])[[row_of[uid] for uid in uids]]
-    ratings = of_pool("ratings", ["uid", "rater", "rating"])
-    ratings = ratings.filter(pc.equal(ratings["rater"], settings.rater))
-    rated = dict(zip(ratings["uid"].to_pylist(), ratings["rating"].to_pylist(), strict=True))
-    records = of_pool("records", ["uid", "task", "turns", "tokens"])
-    record = dict(zip(records["uid"].to_pylist(), records.to_pylist(), strict=True))
-    observed = [-1 if rated.get(uid) is None else rated[uid] for uid in uids]
+
+def cell_of(number: int, rows: pa.Table) -> Cell:
+    """A cell from its staged rows (``stages.cell_rows``), in any order."""
+    by_age = [("rank", "ascending"), ("offset", "ascending"), ("uid", "ascending")]
+    rows = rows.sort_by(by_age).append_column("age", pa.array(np.arange(rows.num_rows)))
+    own, near = rows.filter(pc.invert(rows["visitor"])), rows.filter(rows["visitor"])
     return Cell(
-        uids=uids,
-        vectors_ND=vectors_ND,
-        ratings_N=np.array(observed, dtype=np.int64),
-        tasks=[record[uid]["task"] for uid in uids],
-        turns=[[Turn(**turn) for turn in record[uid]["turns"]] for uid in uids],
-        tokens_N=np.array([record[uid]["tokens"] for uid in uids], dtype=np.int64),
-        licences=[licences[uid] for uid in uids],
-        blind=[uid for uid in licences if uid not in row_of],
-        contaminated=_contaminated(workspace, tables, settings),
+        number=number,
+        uids=own["uid"].to_pylist(),
+        vectors_ND=vectors_from_arrow(own["vector"]),
+        ratings_N=_ratings(own),
+        ages_N=own["age"].to_numpy(),
+        tasks=own["task"].to_pylist(),
+        turns=[[Turn(**turn) for turn in turns] for turns in own["turns"].to_pylist()],
+        tokens_N=own["tokens"].to_numpy().astype(np.int64),
+        licences=own["licence"].to_pylist(),
+        contaminated_N=own["contaminated"].to_numpy().astype(bool),
+        tiers=own["tier"].to_pylist(),
+        clusters=own["cluster"].to_pylist(),
+        visitors=Visitors(
+            near["uid"].to_pylist(),
+            vectors_from_arrow(near["vector"]),
+            _ratings(near),
+            near["age"].to_numpy(),
+        ),
     )
 
 
-def _contaminated(
-    workspace: Workspace, tables: Mapping[str, Snapshot], settings: CellSettings
-) -> frozenset[str]:
-    if settings.questions is None:
-        return frozenset()
-    hits = contamination_of(
-        workspace, tables["contamination"], None, settings.questions, only_hits=True
-    )
-    return frozenset(hits["uid"].to_pylist())
-
-
-def _licences_by_age(
-    workspace: Workspace, tables: Mapping[str, Snapshot], pool: Sequence[str]
-) -> dict[str, str]:
-    """The licence of each uid of the pool, in the order in which they first came."""
-    rows = pool_by_age(workspace, tables, None, pool)
-    found: dict[str, set[str]] = {}
-    for uid, licence in zip(rows["uid"].to_pylist(), rows["licence"].to_pylist(), strict=True):
-        found.setdefault(uid, set()).add(licence)
-    return {uid: union(licences) for uid, licences in found.items()}
+def _ratings(rows: pa.Table) -> np.ndarray:
+    return pc.fill_null(rows["rating"], UNRATED).to_numpy().astype(np.int64)

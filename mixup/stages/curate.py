@@ -1,56 +1,59 @@
 """Curate and cluster: everything that needs neighbors, cell by cell.
 
-A cell is read whole, in one task: its rows get a quality, a long-tail score and a tier, and its
-low-quality rows are grouped. A small pool is one cell, and then the results are exact.
+Every row is placed in a cell (``fitted_cells``). The rows of the cells in which something has
+changed are brought together (``cell_rows``), each of these cells is scored and grouped by itself
+(``curate_cell``), and the outcomes go back to their buckets (``outcomes``). The memory of a task is
+bounded by a cell or by a bucket, and the driver holds a few numbers a cell. A small pool is one
+cell, and then the results are exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from mixup.ledger import StageCounts
-from mixup.quality.curation import Curation, Library, curate
-from mixup.records import TABLES
+from mixup.lock import ensure_held
+from mixup.quality.curation import Library
+from mixup.records import bucket_of, content_key
 from mixup.selection.acceptance import CONTAMINATED
-from mixup.stages.cell import Cell, CellSettings, read_cell
-from mixup.stages.cluster import (
-    ONE_CELL,
-    PASSED,
-    SINGLETON,
-    changed_clusters,
-    cluster_cell,
-    passed_over,
-)
+from mixup.stages.cell import Cell, CellSettings
+from mixup.stages.cell_rows import cells_of, stage_bucket
+from mixup.stages.cluster import PASSED, SINGLETON
 from mixup.stages.compact import compact
+from mixup.stages.curate_cell import UNRATED, curate_cell
+from mixup.stages.fitted_cells import place_pool
+from mixup.stages.ingest import STAGING, clear_staging
+from mixup.stages.outcomes import gather_clusters, gather_curation
+from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.placing import PLACED, Placement
 from mixup.stages.reference import (
     Reference,
     current_reference,
-    fit_reference,
     forget_reference,
-    save_reference,
+    reference_revision,
 )
+from mixup.stages.reference_fit import LIBRARY_ROWS, CountedCells, count_cells, save_library
 from mixup.stages.run import (
     Manifest,
     RunContext,
     StageState,
     Stopwatch,
     commit_stream,
-    run_tasks,
     stage_state,
 )
-from mixup.tables import Snapshot, read_files, snapshot, write_by_bucket
+from mixup.tables import Snapshot, snapshot
 from mixup.workspace import Workspace
 
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")
-_WITH_QUESTIONS = (*_INPUTS, "contamination")
-NO_EMBEDDING = "no_embedding"
-UNRATED = "unrated"
 TIERS = ("high", "low", "duplicate", UNRATED, CONTAMINATED)
+_DONE = "fitted/cells-done.json"
+_TASK_ROWS = 40_000
 
 
 def curate_state(context: RunContext, settings: CellSettings) -> StageState:
@@ -59,7 +62,7 @@ def curate_state(context: RunContext, settings: CellSettings) -> StageState:
         context.workspace,
         "curate",
         "curation",
-        inputs=_WITH_QUESTIONS if settings.questions else _INPUTS,
+        inputs=(*_INPUTS, "contamination") if settings.questions else _INPUTS,
         decides=[settings.everything(), context.pool_key],
     )
 
@@ -72,30 +75,18 @@ def curate_and_cluster(
     Raises:
         LedgerError: If a record is in no tier, or a low-quality one neither member nor left alone.
     """
-    import ray
-
     watch = Stopwatch()
     workspace = context.workspace
     state = curate_state(context, settings)
     grouping = stage_state(workspace, "cluster", "clusters", inputs=(), decides=settings.grouping())
     regroup = grouping.last is None or grouping.last.fingerprint != grouping.fingerprint
-    tables = {
-        name: snapshot(workspace, name)
-        for name in (*_WITH_QUESTIONS, "curation", "clusters", "files")
-    }
-    task = ray.remote(num_cpus=1)(_curate_cell)
-    committer = context.committer("clusters", "curation")
-    totals = commit_stream(
-        run_tasks(task, [(workspace, tables, context.pool, settings, regroup)], in_flight=1),
-        committer,
-        stage="curate",
-        unit="rows",
-    )
+    totals = curate_cells(context, settings, regroup=regroup)
     curated = StageCounts(
         stage="curate",
         unit="records",
         rows_in=totals["rows"],
         parts={tier: totals[tier] for tier in TIERS},
+        extra={name: totals[name] for name in ("cells", "cells_done")},
         seconds=watch.seconds,
     ).check()
     clustered = StageCounts(
@@ -106,167 +97,253 @@ def curate_and_cluster(
         extra={name: totals[name] for name in ("clusters", "new", "kept", "dissolved")},
     ).check()
     record = {**clustered.parts, **clustered.extra}
-    compact(context, "clusters", "curation")
+    compact(context, "places", "clusters", "curation")
+    committer = context.committer("clusters", "curation")
     committer.complete("clusters", grouping.completion(context.run, record))
     committer.complete("curation", state.completion(context.run, dict(curated.parts)))
     return curated.log(), clustered.log()
 
 
-def _curate_cell(
-    workspace: Workspace,
-    tables: Mapping[str, Snapshot],
-    pool: Sequence[str],
-    settings: CellSettings,
-    regroup: bool,
-) -> Manifest:
-    """Score and group one cell; runs in a worker."""
-    cell = read_cell(workspace, tables, pool, settings)
-    before = read_files(workspace, "curation", tables["curation"].paths, ["uid", "tier"])
-    tiers = dict(zip(before["uid"].to_pylist(), before["tier"].to_pylist(), strict=True))
-    curation = _curate(workspace, cell, [tiers.get(uid) for uid in cell.uids], settings)
-    held = read_files(workspace, "clusters", tables["clusters"].paths)
-    kept, clusters = cluster_cell(cell, curation, settings, None if regroup else held)
-    reasons = _reasons(cell, curation, clusters, settings)
-    curated = _curation_rows(cell, curation, clusters, reasons)
-    cluster_files, cluster_removed = changed_clusters(workspace, tables["clusters"], held, clusters)
-    counts = {
-        "rows": curated.num_rows,
-        **_count(curated["tier"].to_pylist()),
-        **_count([reason for reason in reasons.values() if reason in (SINGLETON, *PASSED)]),
-        "members": sum(len(members) for members in clusters["members"].to_pylist()),
-        "clusters": clusters.num_rows,
-        "kept": kept,
-        "new": clusters.num_rows - kept,
-        "dissolved": held.num_rows - kept,
-    }
-    files = [*cluster_files, *write_by_bucket(workspace, "curation", curated)]
-    removed = {"clusters": cluster_removed, "curation": tables["curation"].paths}
-    return Manifest(files, removed, counts)
+def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) -> Counter[str]:
+    """Place the pool, do the cells in which something has changed, and count all outcomes."""
+    workspace = context.workspace
+    context.committer("places", "clusters", "curation", "contamination")  # makes the tables
+    tables = {name: snapshot(workspace, name) for name in (*PLACED, "places", "files", *_OUTCOMES)}
+    fitted, placement, places = place_pool(context, settings, tables)
+    folder = f"{STAGING}/{context.run}-cells"
+    every = frozenset(cell for cell, found in placement.cells.items() if found.rows)
+    tables = {**tables, "places": places}
+    work = CellWork(workspace, tables, context.pool, settings, folder, alive=every, cells=every)
+    is_due = _is_fit_due(workspace, placement, settings)
+    if not is_due:
+        work = replace(work, cells=_changed(work, placement, fitted.fit))
+    with _staging(workspace, folder):
+        pieces = _staged(context, work)
+        if is_due:
+            _fit_reference(context, work, pieces, placement)
+        totals = _do_cells(context, work, pieces, placement, regroup=regroup)
+    ensure_held(workspace, context.token)
+    _remember(work, placement, fitted.fit)
+    return totals + Counter(cells=len(every), cells_done=len(work.cells))
 
 
-def _curate(
-    workspace: Workspace, cell: Cell, before: list[str | None], settings: CellSettings
-) -> Curation:
-    reference = _reference(workspace, cell, settings)
-    outside = reference is not None and settings.library is not None
-    curation = curate(
-        cell.vectors_ND,
-        cell.ratings_N,
-        np.arange(len(cell.uids)),
-        before,
-        library_of(reference) if reference is not None and outside else None,
-        None if reference is None else reference.transition,
-        settings.curation(),
-        uids_N=cell.uids,
-    )
-    if settings.only_rated:
-        curation = _without_unrated(cell, curation)
-    # Last: what holds an evaluation question is left out whatever else is known of it. It votes as
-    # a rated neighbor all the same, and leads its near-duplicates, which so are left out with it.
-    contaminated = np.array([uid in cell.contaminated for uid in cell.uids], bool)
-    return replace(curation, tier_N=np.where(contaminated, CONTAMINATED, curation.tier_N))
+_OUTCOMES = ("curation", "clusters")
 
 
-def _without_unrated(cell: Cell, curation: Curation) -> Curation:
-    """The curation with rows that have no rating of their own as unrated."""
-    unrated = (cell.ratings_N < 0) & (curation.tier_N != "duplicate")
-    return replace(
-        curation,
-        quality_N=np.where(unrated, np.nan, curation.quality_N),
-        confidence_N=np.where(unrated, np.nan, curation.confidence_N),
-        curated_rating_N=np.where(unrated, -1, curation.curated_rating_N),
-        tier_N=np.where(unrated, "unrated", curation.tier_N),
-    )
+@dataclass(frozen=True)
+class CellWork:
+    """What is to be done of a pool's cells.
+
+    Attributes:
+        workspace: Where the tables are.
+        tables: The tables that are read.
+        pool: The files of the pool.
+        settings: What decides.
+        folder: Where pieces lie in the workspace.
+        alive: The cells that have rows.
+        cells: Those of them that are to be done.
+    """
+
+    workspace: Workspace
+    tables: Mapping[str, Snapshot]
+    pool: Sequence[str]
+    settings: CellSettings
+    folder: str
+    alive: frozenset[int]
+    cells: frozenset[int]
+
+    @property
+    def others(self) -> frozenset[int]:
+        """The cells whose outcomes stay as they are."""
+        return self.alive - self.cells
+
+    @property
+    def buckets(self) -> list[int]:
+        """The buckets of records."""
+        return self.tables["occurrences"].buckets
 
 
-def library_of(reference: Reference) -> Library:
-    """A reference library as the posterior reads it."""
+@dataclass(frozen=True)
+class DoneCells:
+    """The outcomes of some cells, as pieces by bucket."""
+
+    curation: Sequence[Piece]
+    clusters: Sequence[Piece]
+
+
+def do_cells(work: CellWork, regroup: bool, pieces: Sequence[Piece]) -> DoneCells:
+    """Score and group some cells, one after another; runs in a worker."""
+    workspace, settings = work.workspace, work.settings
+    reference = current_reference(workspace, settings.scoring())
+    transition = reference and reference.transition
+    name = f"{pieces[0].partition:07d}"
+    writers = {table: PieceWriter(workspace, work.folder, f"{table}-{name}") for table in _OUTCOMES}
+    for cell in cells_of(workspace, pieces):
+        library = _voters(cell, reference, settings)
+        found = curate_cell(cell, settings, library, transition, regroup=regroup)
+        for table, rows in zip(_OUTCOMES, found, strict=True):
+            writers[table].add(_partitioned(rows, workspace.buckets))
+    for writer in writers.values():
+        writer.flush()
+    return DoneCells(writers["curation"].pieces, writers["clusters"].pieces)
+
+
+def _voters(cell: Cell, reference: Reference | None, settings: CellSettings) -> Library | None:
+    """The library that votes in a cell; None: its own rated rows, with those that visit it.
+
+    Where too few of them are rated, the rows of the whole pool's library do.
+    """
+    if reference is None:
+        return None
+    rated = (cell.ratings_N >= 0).sum() + (cell.visitors.ratings_M >= 0).sum()
+    if settings.library is None and rated >= settings.curate.min_rated:
+        return None
     return Library(reference.vectors_LD, reference.ratings_L, reference.uids)
 
 
-def _reference(workspace: Workspace, cell: Cell, settings: CellSettings) -> Reference | None:
-    """The kept or newly fitted library; None where too few rows are rated."""
-    rated = np.flatnonzero(cell.ratings_N >= 0)
-    decides = settings.scoring()
+def _partitioned(rows: pa.Table, buckets: int) -> pa.Table:
+    """The rows with the bucket of their key, which is their first column."""
+    placed = [bucket_of(key, buckets) for key in rows[0].to_pylist()]
+    return rows.append_column("partition", pa.array(placed, pa.int32()))
+
+
+def _is_fit_due(workspace: Workspace, placement: Placement, settings: CellSettings) -> bool:
+    """Whether the pool's own library is to be fitted; forgets it where too little is rated."""
     if settings.library is not None:
-        return current_reference(workspace, decides)
-    if len(rated) < settings.curate.min_rated:
+        return False
+    rated = sum(cell.rated for cell in placement.cells.values())
+    if rated < settings.curate.min_rated:
         forget_reference(workspace)
-        return None
-    found = current_reference(
-        workspace, decides, rated=len(rated), refit_at=settings.curate.refit_at
+        return False
+    refit_at = settings.curate.refit_at
+    kept = current_reference(workspace, settings.scoring(), rated=rated, refit_at=refit_at)
+    return kept is None
+
+
+def _decides(work: CellWork, fit: str) -> list[Any]:
+    settings = work.settings
+    return [fit, settings.everything(), reference_revision(work.workspace, settings.scoring())]
+
+
+def _changed(work: CellWork, placement: Placement, fit: str) -> frozenset[int]:
+    """The cells that are not as they were when they were last done."""
+    done = work.workspace.read_json(_DONE) or {}
+    decides = content_key(_decides(work, fit))
+    return frozenset(
+        cell for cell in work.cells if done.get(str(cell)) != placement.cells[cell].key(decides)
     )
-    if found is None:
-        found = fit_reference(
-            [cell.uids[row] for row in rated],
-            cell.vectors_ND[rated],
-            cell.ratings_N[rated],
-            neighbors=settings.curate.transition_neighbors,
-            smoothing=settings.curate.smoothing,
-            decides=decides,
-        )
-        save_reference(workspace, found, decides)
+
+
+def _remember(work: CellWork, placement: Placement, fit: str) -> None:
+    """All cells are as they should be, now that the outcomes are committed."""
+    decides = content_key(_decides(work, fit))
+    cells = sorted((cell, found) for cell, found in placement.cells.items() if found.rows)
+    work.workspace.write_json(_DONE, {str(cell): found.key(decides) for cell, found in cells})
+
+
+@contextmanager
+def _staging(workspace: Workspace, folder: str) -> Iterator[None]:
+    clear_staging(workspace)
+    filesystem, root = workspace.filesystem()
+    filesystem.create_dir(f"{root}/{folder}", recursive=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the next run clears what is left
+            filesystem.delete_dir(f"{root}/{folder}")
+
+
+def _staged(context: RunContext, work: CellWork) -> list[Piece]:
+    """Bring the rows of the cells that are to be done together."""
+    buckets = work.buckets if work.cells else []
+    found = context.each(_stage_bucket, work, [(bucket,) for bucket in buckets])
+    return [piece for pieces in found for piece in pieces]
+
+
+def _stage_bucket(work: CellWork, bucket: int) -> list[Piece]:
+    return stage_bucket(
+        work.workspace, work.tables, bucket, work.pool, work.settings, work.cells, work.folder
+    )
+
+
+def _fit_reference(
+    context: RunContext, work: CellWork, pieces: Sequence[Piece], placement: Placement
+) -> None:
+    """Fit the pool's own library on all cells."""
+    rated = sum(cell.rated for cell in placement.cells.values())
+    share = min(1.0, LIBRARY_ROWS / rated)
+    arguments = [(share, group) for group in _groups(pieces, placement)]
+    counted = list(context.each(_count_cells, work, arguments))
+    next(context.each(_save_library, work, [(counted, rated)]))
+
+
+def _count_cells(work: CellWork, share: float, pieces: Sequence[Piece]) -> CountedCells:
+    return count_cells(work.workspace, work.settings, pieces, work.folder, share)
+
+
+def _save_library(work: CellWork, counted: Sequence[CountedCells], rated: int) -> None:
+    save_library(work.workspace, work.settings, counted, rated)
+
+
+def _do_cells(
+    context: RunContext,
+    work: CellWork,
+    pieces: Sequence[Piece],
+    placement: Placement,
+    *,
+    regroup: bool,
+) -> Counter[str]:
+    """Do the cells, and write their outcomes to the tables; the counts of all outcomes."""
+    arguments = [(regroup, group) for group in _groups(pieces, placement)]
+    done = list(context.each(do_cells, work, arguments))
+    clusters = _by_bucket([piece for part in done for piece in part.clusters])
+    curation = _by_bucket([piece for part in done for piece in part.curation])
+    committer = context.committer("clusters", "curation")
+    buckets = sorted({*work.tables["clusters"].buckets, *clusters})
+    gathered = context.each(
+        _gather_clusters,
+        work,
+        [(bucket, clusters[bucket]) for bucket in buckets],
+    )
+    totals = commit_stream(gathered, committer, stage="cluster", unit="clusters")
+    gathered = context.each(
+        _gather_curation,
+        work,
+        [(bucket, curation[bucket]) for bucket in work.buckets],
+    )
+    return totals + commit_stream(gathered, committer, stage="curate", unit="rows")
+
+
+def _gather_clusters(work: CellWork, bucket: int, pieces: Sequence[Piece]) -> Manifest:
+    return gather_clusters(work.workspace, work.tables["clusters"], bucket, work.others, pieces)
+
+
+def _gather_curation(work: CellWork, bucket: int, pieces: Sequence[Piece]) -> Manifest:
+    return gather_curation(
+        work.workspace, work.tables, bucket, work.pool, work.settings, work.others, pieces
+    )
+
+
+def _groups(pieces: Sequence[Piece], placement: Placement) -> Iterator[list[Piece]]:
+    """The pieces of each task: those of one cell, or of several small ones."""
+    of_cell: dict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        of_cell[piece.partition].append(piece)
+    group: list[Piece] = []
+    held = 0
+    for cell in sorted(of_cell):
+        found = placement.cells[cell]
+        if group and held + found.rows + found.visitors > _TASK_ROWS:
+            yield group
+            group, held = [], 0
+        group += of_cell[cell]
+        held += found.rows + found.visitors
+    if group:
+        yield group
+
+
+def _by_bucket(pieces: Sequence[Piece]) -> defaultdict[int, list[Piece]]:
+    found: defaultdict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        found[piece.partition].append(piece)
     return found
-
-
-def _reasons(
-    cell: Cell, curation: Curation, clusters: pa.Table, settings: CellSettings
-) -> dict[str, str]:
-    """Why a row is neither high-quality nor a member of a cluster, by uid."""
-    members = {uid for uids in clusters["members"].to_pylist() for uid in uids}
-    reasons = dict.fromkeys(cell.blind, NO_EMBEDDING)
-    for row, uid in enumerate(cell.uids):
-        tier = curation.tier_N[row]
-        if tier == "low" and uid not in members:
-            reasons[uid] = passed_over(cell, row, settings) or SINGLETON
-        elif tier == CONTAMINATED:
-            reasons[uid] = CONTAMINATED
-        elif tier == "unrated":
-            reasons[uid] = curation.reason_N[row] or UNRATED
-    return reasons
-
-
-def _curation_rows(
-    cell: Cell, curation: Curation, clusters: pa.Table, reasons: Mapping[str, str]
-) -> pa.Table:
-    cluster_of = {
-        uid: row["cluster"]
-        for row in clusters.select(["cluster", "members"]).to_pylist()
-        for uid in row["members"]
-    }
-    rows = [
-        {
-            "uid": uid,
-            "cell": ONE_CELL,
-            "task": cell.tasks[row],
-            "curated_rating": _number(curation.curated_rating_N[row], missing=-1),
-            "confidence": _number(curation.confidence_N[row]),
-            "quality": _number(curation.quality_N[row]),
-            "long_tail": _number(curation.long_tail_N[row]),
-            "duplicate_of": _representative(cell, curation, row),
-            "licence": cell.licences[row],
-            "tier": curation.tier_N[row],
-            "cluster": cluster_of.get(uid),
-            "reason": reasons.get(uid),
-        }
-        for row, uid in enumerate(cell.uids)
-    ]
-    rows += [
-        {"uid": uid, "cell": ONE_CELL, "tier": "unrated", "reason": NO_EMBEDDING}
-        for uid in cell.blind
-    ]
-    return pa.Table.from_pylist(rows, schema=TABLES["curation"].file_schema)
-
-
-def _representative(cell: Cell, curation: Curation, row: int) -> str | None:
-    leader = int(curation.duplicate_of_N[row])
-    return cell.uids[leader] if leader >= 0 else None
-
-
-def _number(value: Any, missing: int | None = None) -> Any:
-    number = value.item()
-    return None if number == missing or number != number else number
-
-
-def _count(names: Sequence[str]) -> dict[str, int]:
-    return {name: names.count(name) for name in set(names)}

@@ -64,6 +64,8 @@ class PieceWriter:
 
     def add(self, rows: pa.Table) -> None:
         """Take rows; writes a file when enough are held."""
+        if not rows.num_rows:
+            return
         self._held.append(rows)
         self._bytes += rows.nbytes
         if self._bytes >= _FILE_BYTES:

@@ -6,26 +6,17 @@ changes or the number of rated rows has drifted: one new row must not move score
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
 
-from mixup.clusters.linearize import embed_text
-from mixup.config import CurateConfig, EmbedConfig
-from mixup.errors import ConfigError, RecordError
-from mixup.models.encoder import SentenceEncoder
-from mixup.quality.transition import Transition, compress, fit_transition
-from mixup.records import content_key, uid_of
+from mixup.quality.shrinkage import RatingNoise
+from mixup.quality.transition import Transition
+from mixup.records import content_key
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
-from mixup.stages.rate import FieldRater, observed_rating
-from mixup.stages.rows import read_rows
-from mixup.stages.sources import Chunk, SourceFile
-from mixup.stages.streams import RawRow
-from mixup.text.formats import decode_line, parse_row
 from mixup.workspace import Workspace
 
 _POINTER = "fitted/reference.json"
@@ -40,7 +31,7 @@ class Reference:
         uids: The L records' uids.
         vectors_LD: Unit vectors.
         ratings_L: Observed rating classes 0-5.
-        transition: T and p.
+        transition: T and p, with which votes are read.
     """
 
     revision: str
@@ -55,28 +46,41 @@ def fit_reference(
     vectors_LD: np.ndarray,
     ratings_L: np.ndarray,
     *,
-    neighbors: int,
-    smoothing: float,
+    transition: Transition,
     decides: object,
 ) -> Reference:
-    """Fit T and p by co-occurrence and name the result.
+    """A library with the transition that was fitted for it, under the name of its content.
 
     Args:
         uids: The L records.
         vectors_LD: Unit vectors.
         ratings_L: Observed ratings 0-5.
-        neighbors: Neighbors counted per row.
-        smoothing: Added to each count.
+        transition: T and p.
         decides: JSON data of what else decided the library: encoder, rater, settings.
     """
-    transition = fit_transition(vectors_LD, ratings_L, neighbors=neighbors, smoothing=smoothing)
     content = sorted(zip(uids, ratings_L.tolist(), strict=True))
-    revision = content_key("reference", decides, content)
+    fitted = [transition.classes.tolist(), transition.matrix_CC.tolist()]
+    revision = content_key("reference", decides, content, fitted)
     return Reference(revision, uids, vectors_LD, ratings_L, transition)
 
 
-def save_reference(workspace: Workspace, reference: Reference, decides: object) -> None:
-    """Write the artifact, then the pointer that makes it the current one."""
+def save_reference(
+    workspace: Workspace,
+    reference: Reference,
+    decides: object,
+    noise: RatingNoise,
+    *,
+    rated: int,
+) -> None:
+    """Write the artifact, then the pointer that makes it the current one.
+
+    Args:
+        workspace: The workspace.
+        reference: The library.
+        decides: What decided it.
+        noise: What the ratings say of the rater.
+        rated: How many rows were rated at the fit.
+    """
     folder = f"fitted/reference/{reference.revision}"
     table = pa.table(
         {
@@ -97,12 +101,13 @@ def save_reference(workspace: Workspace, reference: Reference, decides: object) 
             "prior": transition.prior_C.tolist(),
         },
     )
+    workspace.write_json(f"{folder}/noise.json", asdict(noise))
     workspace.write_json(
         _POINTER,
         {
             "revision": reference.revision,
             "decides": content_key(decides),
-            "rated": len(reference.uids),
+            "rated": rated,
         },
     )
 
@@ -154,59 +159,12 @@ def load_reference(workspace: Workspace, revision: str) -> Reference:
     return Reference(revision, table["uid"].to_pylist(), vectors_LD, ratings_L, transition)
 
 
-def build_from_files(
-    workspace: Workspace,
-    files: Sequence[SourceFile],
-    rater: FieldRater,
-    embed: EmbedConfig,
-    curate: CurateConfig,
-    decides: object,
-) -> None:
-    """Make a library of all rated rows of some files, and the current one; runs in a worker.
-
-    Raises:
-        ConfigError: If fewer rows than ``curate.min_rated`` are rated.
-    """
-    rated: dict[str, tuple[str, int]] = {}
-    for file in files:
-        for row in read_rows(Chunk(file), max_row_bytes=8_000_000):
-            found = _rated_text(row, rater)
-            if found is not None:
-                rated.setdefault(found[0], found[1:])
-    if len(rated) < curate.min_rated:
-        raise ConfigError(
-            f"rate.library holds {len(rated)} rated rows, at least {curate.min_rated} are needed"
-        )
-    encoder = SentenceEncoder(
-        embed.model,
-        encode_rows=embed.encode_rows,
-        on_gpu=embed.actor_gpus > 0,
-        cpus=embed.actor_cpus,
-    )
-    vectors_ND = encoder.encode([text for text, _ in rated.values()]).vectors_ND
-    good = np.flatnonzero(np.isfinite(vectors_ND).all(axis=1))
-    uids = list(rated)
-    ratings_N = np.array([rating for _, rating in rated.values()])
-    reference = fit_reference(
-        [uids[row] for row in good],
-        vectors_ND[good],
-        ratings_N[good],
-        neighbors=curate.transition_neighbors,
-        smoothing=curate.smoothing,
-        decides=decides,
-    )
-    save_reference(workspace, reference, decides)
+def rating_noise(workspace: Workspace, revision: str | None) -> RatingNoise | None:
+    """What the fit of a library found of the rater; None without a library."""
+    found = None
+    if revision is not None:
+        found = workspace.read_json(f"fitted/reference/{revision}/noise.json")
+    return None if found is None else _NOISE.validate_python(found)
 
 
-def _rated_text(row: RawRow, rater: FieldRater) -> tuple[str, str, int] | None:
-    """The uid, text and rating class of a rated row; None for any other."""
-    if row.reason:
-        return None
-    try:
-        parsed = parse_row(row.value if row.value is not None else decode_line(row.raw))
-    except RecordError:
-        return None
-    overall, _ = observed_rating(json.dumps(parsed.extra), rater)
-    if overall is None:
-        return None
-    return uid_of(parsed.turns), embed_text(parsed.turns), compress(overall)
+_NOISE = pydantic.TypeAdapter(RatingNoise)

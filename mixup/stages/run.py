@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -35,6 +35,41 @@ SPANS_KEPT = 10_000
 MANIFEST = pa.schema([("manifest", pa.string())])
 
 
+class Runner(Protocol):
+    """Runs a function with one shared argument and each of several others; results as they come."""
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        shared: object,
+        arguments: Sequence[tuple],
+        stall: Stall,
+    ) -> Iterator[Any]:
+        """Run it.
+
+        Raises:
+            StalledError: If no result came for the time of ``stall``.
+        """
+        ...
+
+
+def on_ray(
+    function: Callable[..., Any], shared: object, arguments: Sequence[tuple], stall: Stall
+) -> Iterator[Any]:
+    """The runner of a cluster: each call is a task of one CPU; what is shared is sent once.
+
+    Tasks that wait tell an autoscaler what would be used; they cost the driver next to nothing.
+    """
+    import ray
+
+    task, place = ray.remote(num_cpus=1)(function), ray.put(shared)
+    calls = [(place, *rest) for rest in arguments]
+    return run_tasks(task, calls, in_flight=_TASKS_IN_FLIGHT, stall=stall)
+
+
+_TASKS_IN_FLIGHT = 1000
+
+
 @dataclass(frozen=True)
 class RunContext:
     """One run of a pipeline.
@@ -47,6 +82,7 @@ class RunContext:
             more: rows of files that the config no longer names stay there and are not used.
         commit_interval_s: Least seconds between two commits.
         stall_timeout_s: Seconds without a finished row after which a stage has failed.
+        runner: Runs tasks.
     """
 
     workspace: Workspace
@@ -55,6 +91,7 @@ class RunContext:
     pool: tuple[str, ...] = ()
     commit_interval_s: float = 5.0
     stall_timeout_s: float = 1800.0
+    runner: Runner = on_ray
 
     @property
     def pool_key(self) -> str:
@@ -64,6 +101,16 @@ class RunContext:
     def stall(self, title: str) -> Stall:
         """When a stage counts as stalled whose actors' processes have a title."""
         return Stall(self.stall_timeout_s, partial(last_lines, title))
+
+    def each(
+        self, function: Callable[..., Any], shared: object, arguments: Sequence[tuple]
+    ) -> Iterator[Any]:
+        """Run ``function(shared, *rest)`` for each of the arguments, in workers, in any order.
+
+        Raises:
+            StalledError: If no result came for the time that the config allows.
+        """
+        return self.runner(function, shared, arguments, self.stall(function.__name__))
 
     def committer(self, *tables: str) -> Committer:
         """A committer for some tables, in that order."""
@@ -225,6 +272,14 @@ class Stall:
     timeout_s: float
     last_words: Callable[[], str]
 
+    def error(self, what: str) -> StalledError:
+        """The error of a stage, or of a part of one, that has stalled."""
+        message = (
+            f"{what}: no row finished for {self.timeout_s:g} s (stall_timeout_s); "
+            "what was committed stays"
+        )
+        return StalledError(message, self.last_words())
+
 
 class _Pump:
     """Draws from a stream in a thread, so that waiting for it can be given up."""
@@ -251,11 +306,7 @@ class _Pump:
                 break
             except queue.Empty:
                 if stall and time.monotonic() > deadline:
-                    message = (
-                        f"{stage}: no row finished for {stall.timeout_s:g} s (stall_timeout_s); "
-                        "what was committed stays"
-                    )
-                    raise StalledError(message, stall.last_words()) from None
+                    raise stall.error(stage) from None
         if isinstance(found, BaseException):
             raise found
         return found
@@ -306,16 +357,25 @@ def _progress(stage: str, unit: str, total: int | None) -> Iterator[Callable[[in
     yield advance
 
 
-def run_tasks(function: Any, arguments: Sequence[tuple], *, in_flight: int) -> Iterator[Any]:
-    """Run a remote function over arguments, a bounded number in flight; results as they come."""
+def run_tasks(
+    function: Any, arguments: Sequence[tuple], *, in_flight: int, stall: Stall | None = None
+) -> Iterator[Any]:
+    """Run a remote function over arguments, a bounded number in flight; results as they come.
+
+    Raises:
+        StalledError: If none came for the time of ``stall``.
+    """
     import ray
 
+    patience = stall.timeout_s if stall else None
     waiting = list(reversed(arguments))
     running: set[Any] = set()
     while waiting or running:
         while waiting and len(running) < in_flight:
             running.add(function.remote(*waiting.pop()))
-        done, rest = ray.wait(list(running), num_returns=1)
+        done, rest = ray.wait(list(running), num_returns=1, timeout=patience)
+        if stall and not done:
+            raise stall.error("waiting for tasks")
         running = set(rest)
         for reference in done:
             yield ray.get(reference)

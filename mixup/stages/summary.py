@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from mixup.config import RefreshConfig
 from mixup.ledger import StageCounts
+from mixup.quality.shrinkage import RatingNoise
 from mixup.report.clusters import CLUSTERS_SHOWN, draw
 from mixup.report.digest import (
     UNIT_BINS,
@@ -72,6 +73,7 @@ class Release:
     quarantine: Mapping[str, int]
     unreached: Sequence[str]
     questions: str | None
+    noise: RatingNoise | None
     seconds: float
 
 
@@ -84,6 +86,7 @@ def manifest_of(context: RunContext, release: Release) -> dict[str, Any]:
         "run": context.run,
         "config": release.config.model_dump(mode="json"),
         "config_fingerprint": release.config.fingerprint(),
+        "rating_noise": None if release.noise is None else asdict(release.noise),
         "counts": {**asdict(_counts(release)), "clusters": sum(survey.cluster_sizes.values())},
         "fates": release.selection.fates,
         "tables": {name: found.version for name, found in release.tables.items()},
@@ -149,6 +152,7 @@ def digest_of(context: RunContext, release: Release) -> Digest:
         release_licences=dict(release.files.licences),
         quarantine=dict(release.quarantine),
         ratings=tuple(survey.ratings.get(rating, 0) for rating in range(6)),
+        noise=release.noise,
         quality_pool=_bins(survey.bins, "quality_pool"),
         quality_release=tuple(unit_bins(quality).tolist()),
         long_tail_pool=_bins(survey.bins, "long_tail_pool"),

@@ -1,9 +1,11 @@
 """A small pool made by hand: rows with known vectors, written as the stages before would."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +20,13 @@ from mixup.config import (
     Similarity,
 )
 from mixup.errors import RecordError
+from mixup.lock import acquire
 from mixup.quality.transition import compress
 from mixup.records import TABLES, Turn, content_key, estimated_tokens, uid_of
 from mixup.stages.cell import CellSettings
+from mixup.stages.curate import curate_cells
 from mixup.stages.rate import rater_revision
-from mixup.stages.run import Manifest
+from mixup.stages.run import Manifest, RunContext, Runner, Stall
 from mixup.stages.sources import SourceFile
 from mixup.stages.verdicts import Judge
 from mixup.tables import (
@@ -110,6 +114,30 @@ def commit(workspace: Workspace, manifest: Manifest) -> None:
     writer = Committer(workspace, token=1, run="r", tables=sorted(names), interval_s=60.0)
     writer.add(manifest.files, manifest.removed)
     writer.commit()
+
+
+def in_process(
+    function: Callable[..., Any], shared: object, arguments: Sequence[tuple], stall: Stall
+) -> Iterator[Any]:
+    """The runner of tests: no cluster, one call after another."""
+    return (function(shared, *rest) for rest in arguments)
+
+
+def curate(
+    workspace: Workspace,
+    pool: Sequence[str] = ("file-1",),
+    made: CellSettings | None = None,
+    *,
+    regroup: bool = False,
+    runner: Runner = in_process,
+    run: str = "r",
+) -> Counter[str]:
+    """Curate and cluster the pool; the counts."""
+    with acquire(workspace, run) as lease:
+        context = RunContext(
+            workspace, run, lease.token, tuple(pool), commit_interval_s=0.0, runner=runner
+        )
+        return curate_cells(context, made or settings(), regroup=regroup)
 
 
 def snapshots(workspace: Workspace) -> dict[str, Snapshot]:

@@ -4,6 +4,7 @@ The pool's rows say "question NAME" and "answer NAME"; samples of them "What is 
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from made_pool import (
     add,
     add_samples,
     commit,
+    curate,
     make_workspace,
     rows_of,
     settings,
@@ -26,7 +28,7 @@ from made_pool import (
 from mixup.config import DecontaminateConfig
 from mixup.errors import ConfigError, TableError
 from mixup.ledger import check_fates
-from mixup.stages.curate import TIERS, _curate_cell
+from mixup.stages.curate import TIERS
 from mixup.stages.decontaminate import (
     build_index,
     check_bucket,
@@ -113,12 +115,11 @@ def test_only_new_records_are_compared_and_other_questions_compare_all(workspace
     assert [uid for uid, row in outcomes(workspace, other).items() if row["kind"]] == [LOW[1].uid]
 
 
-def curated(workspace, revision: str | None) -> dict[str, int]:
+def curated(workspace, revision: str | None) -> Counter[str]:
     made = settings(questions=revision)
-    manifest = _curate_cell(workspace, snapshots(workspace), FILES, made, False)
-    commit(workspace, manifest)
-    assert sum(manifest.counts.get(tier, 0) for tier in TIERS) == manifest.counts["rows"]
-    return dict(manifest.counts)
+    counts = curate(workspace, FILES, made)
+    assert sum(counts[tier] for tier in TIERS) == counts["rows"]
+    return counts
 
 
 def test_contaminated_rows_are_neither_kept_nor_clustered(workspace, tmp_path):

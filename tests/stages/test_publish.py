@@ -12,17 +12,15 @@ from made_pool import (
     Sample,
     add,
     add_samples,
-    commit,
+    curate,
     make_workspace,
     rows_of,
-    settings,
     snapshots,
 )
 
 from mixup.records import uid_of
 from mixup.selection.mixing import seeded_order
 from mixup.stages import publish as publishing
-from mixup.stages.curate import _curate_cell
 from mixup.stages.publish import (
     COLUMNS,
     POINTER,
@@ -46,7 +44,7 @@ FILES = ("file-1", "file-2")
 def workspace(tmp_path_factory):
     made = make_workspace(tmp_path_factory.mktemp("publish") / "w", buckets=3)
     add(made, [*LOW, *HIGH, *AGAIN])
-    commit(made, _curate_cell(made, snapshots(made), FILES, settings(), False))
+    curate(made, FILES)
     key = cluster_of(made)
     add_samples(made, [Sample(key, 0), Sample(key, 1, scores={**GOOD_SCORES, "quality": 1.0})])
     return made

@@ -12,11 +12,10 @@ from made_pool import (
     Sample,
     add,
     add_samples,
-    commit,
+    curate,
     distilled_text,
     make_workspace,
     rows_of,
-    settings,
     snapshots,
 )
 
@@ -25,7 +24,6 @@ from mixup.ledger import check_fates
 from mixup.records import uid_of
 from mixup.report.digest import ClusterExample
 from mixup.selection.mixing import Ranked, mix
-from mixup.stages.curate import _curate_cell
 from mixup.stages.rate import rater_revision
 from mixup.stages.select import _distinct, _fates
 from mixup.stages.survey import (
@@ -60,7 +58,7 @@ LICENCES = ("CC0-1.0",)
 def make(path, buckets: int = 1):
     workspace = make_workspace(path, buckets)
     add(workspace, POOL)
-    commit(workspace, _curate_cell(workspace, snapshots(workspace), FILES, settings(), False))
+    curate(workspace, FILES)
     return workspace
 
 

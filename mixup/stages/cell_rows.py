@@ -1,0 +1,125 @@
+"""The shuffle of curation: rows on their way from buckets to their cells, and back.
+
+Only the rows of cells that are worked on are read. A row goes to its home with all that is known of
+it, and to each cell that it visits with what a neighbor needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixup.records import TURNS
+from mixup.stages.cell import Cell, CellSettings, cell_of
+from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.placing import pool_rows, vectors_of
+from mixup.tables import Snapshot, read_files
+from mixup.workspace import Workspace
+
+CELL_ROWS = pa.schema(
+    [
+        ("partition", pa.int32()),
+        ("visitor", pa.bool_()),
+        ("uid", pa.string()),
+        ("rank", pa.int64()),
+        ("offset", pa.int64()),
+        ("rating", pa.int8()),
+        ("vector", pa.list_(pa.float32())),
+        ("licence", pa.string()),
+        ("contaminated", pa.bool_()),
+        ("task", pa.string()),
+        ("turns", TURNS),
+        ("tokens", pa.int32()),
+        ("tier", pa.string()),
+        ("cluster", pa.string()),
+    ]
+)
+_KNOWN_OF_OWN = {"records": ["task", "turns", "tokens"], "curation": ["tier", "cluster"]}
+_OF_ALL = ("uid", "rank", "offset", "rating", "vector")
+
+
+def stage_bucket(
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    bucket: int | None,
+    pool: Sequence[str],
+    settings: CellSettings,
+    cells: Collection[int],
+    folder: str,
+) -> list[Piece]:
+    """Write the rows of one bucket as pieces of the cells that are worked on; runs in a worker."""
+    places = read_files(workspace, "places", tables["places"].in_bucket(bucket))
+    places = _of_cells(places, cells)
+    rows = pool_rows(workspace, tables, bucket, pool, settings)
+    rows = _joined(rows.filter(pc.is_in(rows["uid"], places["uid"])), places, ["cell", "visits"])
+    for name, columns in (
+        ("records", ["task", "turns", "tokens"]),
+        ("curation", ["tier", "cluster"]),
+    ):
+        found = read_files(workspace, name, tables[name].in_bucket(bucket), ["uid", *columns])
+        rows = _joined(rows, found, columns)
+    writer = PieceWriter(workspace, folder, f"cells-{0 if bucket is None else bucket:05d}")
+    wanted = rows["uid"].combine_chunks()
+    for part in vectors_of(workspace, tables, bucket, wanted, settings):
+        _write(
+            writer,
+            _joined(part, rows, [name for name in rows.column_names if name != "uid"]),
+            cells,
+        )
+    writer.flush()
+    return writer.pieces
+
+
+def cells_of(workspace: Workspace, pieces: Sequence[Piece]) -> Iterator[Cell]:
+    """The cells of some pieces, one after another."""
+    ordered = sorted(pieces, key=lambda piece: (piece.partition, piece.path))
+    for number, own in groupby(ordered, key=lambda piece: piece.partition):
+        yield cell_of(number, pa.concat_tables([piece.read(workspace) for piece in own]))
+
+
+def _of_cells(places: pa.Table, cells: Collection[int]) -> pa.Table:
+    wanted = pa.array(sorted(cells), pa.int32())
+    lists = places["visits"].combine_chunks()
+    visiting = pc.unique(
+        pc.filter(pc.list_parent_indices(lists), pc.is_in(pc.list_flatten(lists), wanted))
+    )
+    rows = pa.array(np.arange(places.num_rows))
+    kept = pc.or_(pc.is_in(places["cell"], wanted), pc.is_in(rows, visiting.cast(pa.int64())))
+    return places.filter(kept)
+
+
+def _joined(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The rows with columns of the others that have the same uid; null where there is none."""
+    at = pc.index_in(rows["uid"].combine_chunks(), others["uid"].combine_chunks())
+    for name in columns:
+        rows = rows.append_column(name, others[name].combine_chunks().take(at))
+    return rows
+
+
+def _write(writer: PieceWriter, rows: pa.Table, cells: Collection[int]) -> None:
+    home = rows.append_column("partition", rows["cell"])
+    writer.add(_shaped(home.filter(_wanted(home["partition"], cells)), visitor=False))
+    lists = rows["visits"].combine_chunks()
+    at, visited = pc.list_parent_indices(lists), pc.list_flatten(lists)
+    near = rows.select(_OF_ALL).take(at).append_column("partition", visited)
+    writer.add(_shaped(near.filter(_wanted(near["partition"], cells)), visitor=True))
+
+
+def _wanted(numbers: pa.ChunkedArray, cells: Collection[int]) -> pa.ChunkedArray:
+    return pc.is_in(numbers, pa.array(sorted(cells), pa.int32()))
+
+
+def _shaped(rows: pa.Table, *, visitor: bool) -> pa.Table:
+    """All columns of a piece; those that a visitor does not have are null."""
+    rows = rows.append_column("visitor", pa.array([visitor] * rows.num_rows, pa.bool_()))
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.nulls(rows.num_rows, field.type)
+        for field in CELL_ROWS
+    ]
+    return pa.table(columns, schema=CELL_ROWS)

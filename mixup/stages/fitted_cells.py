@@ -1,0 +1,258 @@
+"""The fitted cells of a workspace: kept from night to night, split where they grow, refit on drift.
+
+The artifact is ``fitted/cells/REVISION.npz``; ``fitted/cells.json``
+points to it and holds what is needed to decide whether it is still right.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from mixup.clusters.cells import BY_CENTROID, Cells, drift
+from mixup.clusters.partition import fit_cells, split_over_cap
+from mixup.errors import TableError
+from mixup.records import content_key
+from mixup.stages.cell import CellSettings
+from mixup.stages.embed import vectors_from_arrow
+from mixup.stages.placing import (
+    PlacedBucket,
+    Placement,
+    drawn_vectors,
+    is_usable,
+    place_bucket,
+    vectors_of,
+)
+from mixup.stages.run import Manifest, RunContext, commit_stream
+from mixup.tables import Snapshot, read_files, scan_files, snapshot
+from mixup.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+REFIT_AT = 0.25
+"""The drift at which cells are fitted anew (``clusters.cells.drift``)."""
+
+_NOTHING = Cells(
+    np.ones((1, 1), np.float32), np.array([0]), np.array([-1]), np.array([BY_CENTROID]), 1.0
+)
+"""The cells of a pool without any vector; never kept."""
+
+_POINTER = "fitted/cells.json"
+_SAMPLE_PER_CELL = 128
+_SAMPLE_MOST = 1_000_000
+
+
+@dataclass(frozen=True)
+class FittedCells:
+    """The cells in use.
+
+    Attributes:
+        fit: The revision that the fit had, before any split.
+        cells: The tree as it is now.
+        new: Rows that were placed since the fit, the first ones left out.
+        similarity: The sum of their cosine similarities to the centroids of their cells.
+    """
+
+    fit: str
+    cells: Cells
+    new: int = 0
+    similarity: float = 0.0
+
+    @property
+    def drift(self) -> float:
+        """How far the pool has moved since the fit."""
+        mean = self.similarity / self.new if self.new else self.cells.similarity
+        return drift(mean, self.cells)
+
+    def with_new(self, placement: Placement) -> FittedCells:
+        """The same after some rows were placed in them."""
+        return replace(
+            self,
+            new=self.new + placement.new,
+            similarity=self.similarity + placement.similarity,
+        )
+
+
+def place_pool(
+    context: RunContext, settings: CellSettings, tables: Mapping[str, Snapshot]
+) -> tuple[FittedCells, Placement, Snapshot]:
+    """Place every row of the pool in cells that are right for it.
+
+    Returns:
+        The cells, what is known of each of them, and the table of places.
+    """
+    workspace = context.workspace
+    fitted, is_new = load_cells(workspace, settings), False
+    if fitted is None or fitted.drift >= REFIT_AT:
+        if fitted is not None:
+            logger.info("cells: drift %.2f, fitting them anew", fitted.drift)
+        fitted, is_new = _fit(context, settings, tables), True
+        _save(workspace, fitted, settings)
+    placing = _Placing(workspace, tables, context.pool, settings, fitted)
+    placement = _place(context, placing)
+    if not is_new:
+        placing = replace(placing, fitted=fitted.with_new(placement))
+    while over := _over(placement, settings):
+        placing = replace(placing, fitted=_split(context, placing, over))
+        placement = _place(context, placing)
+    fitted = placing.fitted
+    _save(workspace, fitted, settings)
+    return fitted, placement, snapshot(workspace, "places")
+
+
+def load_cells(workspace: Workspace, settings: CellSettings) -> FittedCells | None:
+    """The kept cells; None where there are none for these settings."""
+    pointer = workspace.read_json(_POINTER)
+    if pointer is None or pointer["decides"] != _decides(settings):
+        return None
+    filesystem, root = workspace.filesystem()
+    with filesystem.open_input_file(f"{root}/{_path(pointer['revision'])}") as file:
+        arrays = np.load(io.BytesIO(file.read()), allow_pickle=False)
+        cells = Cells.from_arrays(dict(arrays))
+    return FittedCells(pointer["fit"], cells, pointer["new"], pointer["similarity"])
+
+
+def _decides(settings: CellSettings) -> str:
+    return content_key(settings.encoder, settings.curate.cell_rows)
+
+
+def _path(revision: str) -> str:
+    return f"fitted/cells/{revision}.npz"
+
+
+def _save(workspace: Workspace, fitted: FittedCells, settings: CellSettings) -> None:
+    cells = fitted.cells
+    if cells.revision == _NOTHING.revision:
+        return
+    if not workspace.exists(_path(cells.revision)):
+        sink = io.BytesIO()
+        arrays: dict[str, Any] = dict(cells.to_arrays())
+        np.savez_compressed(sink, **arrays)
+        workspace.write_bytes(_path(cells.revision), sink.getvalue())
+    pointer = {
+        "decides": _decides(settings),
+        "revision": cells.revision,
+        "fit": fitted.fit,
+        "new": fitted.new,
+        "similarity": fitted.similarity,
+    }
+    if workspace.read_json(_POINTER) != pointer:
+        workspace.write_json(_POINTER, pointer)
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """What the tasks share."""
+
+    workspace: Workspace
+    tables: Mapping[str, Snapshot]
+    pool: Sequence[str]
+    settings: CellSettings
+    fitted: FittedCells
+
+
+def _fit(
+    context: RunContext, settings: CellSettings, tables: Mapping[str, Snapshot]
+) -> FittedCells:
+    cells = next(context.each(fit_on_sample, context.workspace, [(tables, settings)]))
+    return FittedCells(cells.revision, cells)
+
+
+def fit_on_sample(
+    workspace: Workspace, tables: Mapping[str, Snapshot], settings: CellSettings
+) -> Cells:
+    """Fit cells for all rows that have a vector; runs in a worker."""
+    rows, cap = _usable_rows(workspace, tables, settings), settings.curate.cell_rows
+    target = cap if rows <= cap else max(1, cap // 2)  # uneven cells: few then exceed the cap
+    wanted = min(_SAMPLE_MOST, max(1000, _SAMPLE_PER_CELL * -(-rows // target)))
+    uids, vectors = drawn_vectors(workspace, tables, settings, min(1.0, wanted / max(rows, 1)))
+    if not uids:  # nothing has a vector, or a draw of very few rows came out empty
+        uids, vectors = drawn_vectors(workspace, tables, settings, 1.0)
+    if not uids:
+        return _NOTHING
+    return fit_cells(vectors, rows=max(rows, 1), target_rows=target)
+
+
+def _usable_rows(
+    workspace: Workspace, tables: Mapping[str, Snapshot], settings: CellSettings
+) -> int:
+    parts = scan_files(workspace, "embeddings", tables["embeddings"].paths, ["encoder", "reason"])
+    return sum(pc.sum(is_usable(part, settings)).as_py() or 0 for part in parts)
+
+
+def _place(context: RunContext, placing: _Placing) -> Placement:
+    """Place what has no place yet; commits the table of places."""
+    placement = Placement()
+    places = snapshot(context.workspace, "places")
+    placing = replace(placing, tables={**placing.tables, "places": places})
+    buckets = [(bucket,) for bucket in placing.tables["occurrences"].files]
+
+    def placed() -> Iterator[Manifest]:
+        for done in context.each(_place_bucket, placing, buckets):
+            placement.add(done.placement)
+            removed = {"places": done.removed} if done.removed else {}
+            yield Manifest(done.files, removed, {"rows": done.placement.rows})
+
+    commit_stream(placed(), context.committer("places"), stage="place", unit="rows")
+    return placement
+
+
+def _place_bucket(placing: _Placing, bucket: int | None) -> PlacedBucket:
+    return place_bucket(
+        placing.workspace,
+        placing.tables,
+        bucket,
+        placing.pool,
+        placing.settings,
+        placing.fitted.cells,
+        placing.fitted.fit,
+    )
+
+
+def _over(placement: Placement, settings: CellSettings) -> list[int]:
+    cap = settings.curate.cell_rows
+    return sorted(cell for cell, found in placement.cells.items() if found.rows > cap)
+
+
+def _split(context: RunContext, placing: _Placing, over: Sequence[int]) -> FittedCells:
+    """Divide the cells that are over the cap."""
+    places = snapshot(context.workspace, "places")
+    placing = replace(placing, tables={**placing.tables, "places": places})
+    found = dict(context.each(_divide_cell, placing, [(cell,) for cell in over]))
+    cells = placing.fitted.cells
+    for cell in over:  # ascending, so that ids do not depend on which was divided first
+        cells = cells.with_split(cell, found[cell])
+    logger.info("cells: %d split, %d in all", len(over), len(cells.ids))
+    return replace(placing.fitted, cells=cells)
+
+
+def _divide_cell(placing: _Placing, cell: int) -> tuple[int, Cells]:
+    return cell, divide_cell(placing.workspace, placing.tables, placing.settings, cell)
+
+
+def divide_cell(
+    workspace: Workspace, tables: Mapping[str, Snapshot], settings: CellSettings, cell: int
+) -> Cells:
+    """How one cell, which is over the cap, is to be divided; runs in a worker.
+
+    Raises:
+        TableError: If the cell has too few rows to be divided: the places were not as counted.
+    """
+    uids: list[str] = []
+    vectors: list[np.ndarray] = []
+    for bucket, paths in tables["places"].files.items():
+        places = read_files(workspace, "places", paths, ["uid", "cell"])
+        wanted = places.filter(pc.equal(places["cell"], cell))["uid"].combine_chunks()
+        for part in vectors_of(workspace, tables, bucket, wanted, settings):
+            uids += part["uid"].to_pylist()
+            vectors.append(vectors_from_arrow(part["vector"]))
+    division = split_over_cap(np.concatenate(vectors), uids, cap=settings.curate.cell_rows)
+    if division is None:
+        raise TableError(f"cell {cell} holds {len(uids)} rows and was counted as over the cap")
+    return division

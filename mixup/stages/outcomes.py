@@ -1,0 +1,122 @@
+"""The way back of curation: outcomes of cells → the buckets of the tables.
+
+A bucket keeps the rows of cells that were not done, takes those of cells that were, and is written
+as one file; where nothing differs it is left alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixup.records import TABLES
+from mixup.stages.cell import CellSettings
+from mixup.stages.curate_cell import UNRATED
+from mixup.stages.pieces import Piece
+from mixup.stages.placing import pool_rows
+from mixup.stages.run import Manifest
+from mixup.tables import Snapshot, read_files, write_file
+from mixup.workspace import Workspace
+
+NO_EMBEDDING = "no_embedding"
+
+
+def gather_curation(
+    workspace: Workspace,
+    tables: Mapping[str, Snapshot],
+    bucket: int | None,
+    pool: Sequence[str],
+    settings: CellSettings,
+    others: Collection[int],
+    pieces: Sequence[Piece],
+) -> Manifest:
+    """The curation of one bucket's records; runs in a worker.
+
+    Args:
+        workspace: Where the tables are.
+        tables: The tables as they were.
+        bucket: The bucket.
+        pool: The files of the pool.
+        settings: What decides.
+        others: The cells that were not done and have rows: theirs stay as they are.
+        pieces: The rows of the cells that were done.
+    """
+    rows = pool_rows(workspace, tables, bucket, pool, settings)
+    usable = rows.filter(rows["usable"])["uid"]
+    paths = tables["curation"].in_bucket(bucket)
+    before = read_files(workspace, "curation", paths)
+    kept = before.filter(pc.is_in(before["uid"], usable.combine_chunks()))
+    kept = _of_cells(kept, others)
+    blind = rows.filter(pc.invert(rows["usable"]))
+    now = pa.concat_tables([kept, _read(workspace, "curation", pieces), _blind_rows(blind)])
+    counts = {"rows": now.num_rows, "low": 0, **_counts(now)}
+    return _written(workspace, "curation", bucket, before, now, paths, counts)
+
+
+def gather_clusters(
+    workspace: Workspace,
+    clusters: Snapshot,
+    bucket: int | None,
+    others: Collection[int],
+    pieces: Sequence[Piece],
+) -> Manifest:
+    """The clusters of one bucket; runs in a worker. Arguments as in ``gather_curation``."""
+    paths = clusters.in_bucket(bucket)
+    before = read_files(workspace, "clusters", paths)
+    kept = _of_cells(before, others)
+    now = pa.concat_tables([kept, _read(workspace, "clusters", pieces)])
+    old = set(before["cluster"].to_pylist())
+    stay = sum(key in old for key in now["cluster"].to_pylist())
+    counts = {
+        "clusters": now.num_rows,
+        "kept": stay,
+        "new": now.num_rows - stay,
+        "dissolved": len(old) - stay,
+    }
+    return _written(workspace, "clusters", bucket, before, now, paths, counts)
+
+
+def _of_cells(rows: pa.Table, cells: Collection[int]) -> pa.Table:
+    return rows.filter(pc.is_in(rows["cell"], pa.array(sorted(cells), pa.int32())))
+
+
+def _read(workspace: Workspace, table: str, pieces: Sequence[Piece]) -> pa.Table:
+    schema = TABLES[table].file_schema
+    ordered = sorted(pieces, key=lambda piece: piece.path)
+    parts = [piece.read(workspace).select(schema.names) for piece in ordered]
+    return pa.concat_tables([schema.empty_table(), *parts])
+
+
+def _blind_rows(rows: pa.Table) -> pa.Table:
+    """The outcomes of records without a vector, which have no cell."""
+    made = [
+        {"uid": uid, "tier": UNRATED, "reason": NO_EMBEDDING} for uid in rows["uid"].to_pylist()
+    ]
+    return pa.Table.from_pylist(made, schema=TABLES["curation"].file_schema)
+
+
+def _counts(curation: pa.Table) -> Counter[str]:
+    """Rows by tier; low ones by what became of them."""
+    counts = Counter(curation["tier"].to_pylist())
+    low = curation.filter(pc.equal(curation["tier"], "low"))
+    counts.update(reason or "members" for reason in low["reason"].to_pylist())
+    return counts
+
+
+def _written(
+    workspace: Workspace,
+    table: str,
+    bucket: int | None,
+    before: pa.Table,
+    now: pa.Table,
+    paths: Sequence[str],
+    counts: Mapping[str, int],
+) -> Manifest:
+    key = TABLES[table].key[0]
+    if now.sort_by(key).equals(before.sort_by(key)):
+        return Manifest(counts=counts)
+    files = [write_file(workspace, table, now, bucket)] if now.num_rows else []
+    return Manifest(files, {table: paths} if paths else {}, counts)
