@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from mixup.quality.shrinkage import RatingNoise
 from mixup.report import figures
 from mixup.report.clusters import reward_order
 from mixup.report.digest import Digest
@@ -36,6 +37,8 @@ def charts_of(digest: Digest) -> Iterable[Chart]:
         ("rating", "rows"),
         tuple((str(at), f"{count:,}") for at, count in enumerate(digest.ratings)),
     )
+    if digest.noise is not None and digest.noise.matrix:
+        yield _noise_chart(digest.noise)
     yield _shift_chart(
         "quality",
         "Quality before and after",
@@ -54,6 +57,36 @@ def charts_of(digest: Digest) -> Iterable[Chart]:
     for at, name in enumerate(reward_order(digest.rewards)):
         yield _reward_chart(digest, f"reward-{at}", name)
     yield _timeline_chart(digest.timeline)
+
+
+def _noise_chart(noise: RatingNoise) -> Chart:
+    rows = []
+    for at, true in enumerate(noise.classes):
+        for to, observed in enumerate(noise.classes):
+            low, high = noise.low[at][to], noise.high[at][to]
+            interval = "—" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+            rows.append((str(true), str(observed), f"{noise.matrix[at][to]:.3f}", interval))
+    return Chart(
+        "noise",
+        "Errors of the rater",
+        noise_words(noise),
+        figures.rating_noise(noise.classes, noise.matrix),
+        ("true class", "observed rating", "probability", "90 % interval of sampling"),
+        tuple(rows),
+    )
+
+
+def noise_words(noise: RatingNoise) -> str:
+    """What T is worth, in words."""
+    counted = f"{noise.samples:,} rated rows and their nearest others"
+    if noise.source == "consensus":
+        return f"P(observed rating | true class), from how {counted} agree."
+    if noise.source == "shrunk":
+        return (
+            f"P(observed rating | true class), from how {counted} agree. It cannot be trusted by "
+            f"itself ({noise.detail}), so it is drawn towards a simple form."
+        )
+    return f"The errors of the rater cannot be told: {noise.detail or 'all ratings are alike'}."
 
 
 def _shift_chart(

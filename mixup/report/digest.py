@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 import pydantic
 
 from mixup.errors import ShapeError
+from mixup.quality.shrinkage import RatingNoise
 from mixup.records import Turn
 from mixup.report.timeline import EngineUse, Timeline
 
@@ -203,6 +204,7 @@ class Digest:
         release_licences: rows of the release per licence, a union joined by " AND ".
         quarantine: reason to occurrences.
         ratings: occurrences or records by observed rating 0 to 5.
+        noise: what the ratings of neighbors tell of the rater; None where no library was fitted.
         quality_pool: unit bins of P(rating >= threshold) over the pool.
         quality_release: the same over the rows of the release.
         long_tail_pool: unit bins of the long-tail score over the pool.
@@ -240,6 +242,7 @@ class Digest:
     release_licences: dict[str, int] = field(default_factory=dict)
     quarantine: dict[str, int] = field(default_factory=dict)
     ratings: tuple[int, ...] = (0,) * RATING_BINS
+    noise: RatingNoise | None = None
     quality_pool: tuple[int, ...] = (0,) * UNIT_BINS
     quality_release: tuple[int, ...] = (0,) * UNIT_BINS
     long_tail_pool: tuple[int, ...] = (0,) * UNIT_BINS

@@ -41,6 +41,19 @@ def rating_counts(counts: Sequence[int]) -> go.Figure:
     return _styled(go.Figure(bars), x_title="observed rating", dtick=1)
 
 
+def rating_noise(classes: Sequence[int], matrix: Sequence[Sequence[float]]) -> go.Figure:
+    """A heat map of P(observed rating | true class), true classes downwards."""
+    names = [str(name) for name in classes]
+    heat = go.Heatmap(
+        x=names, y=names, z=[list(row) for row in matrix], zmin=0, zmax=1, showscale=False
+    )
+    heat.colorscale = [[0, PAPER], [1, RELEASE]]
+    heat.texttemplate = "%{z:.2f}"
+    heat.hovertemplate = "true class %{y}<br>observed %{x}<br>%{z:.3f}<extra></extra>"
+    figure = _styled(go.Figure(heat), x_title="observed rating")
+    return figure.update_yaxes(autorange="reversed", title_text="true class", type="category")
+
+
 def shift(pool: Sequence[int], release: Sequence[int], x_title: str) -> go.Figure:
     """A value in [0, 1] over the pool beside the release, as shares of each in percent.
 

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from mixup.ledger import FATE_LEFT_OUT, left_out
 from mixup.report import figures
-from mixup.report.charts import charts_of
+from mixup.report.charts import charts_of, noise_words
 from mixup.report.clusters import (
     TEXT_CHARS,
     VERDICT_LABELS,
@@ -167,6 +167,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        noise=noise_words,
         visible=visible,
         words=words,
         sentence=sentence,

@@ -1,5 +1,6 @@
 """A synthetic digest, with hostile text where text of the data is shown."""
 
+from mixup.quality.shrinkage import RatingNoise
 from mixup.records import Turn
 from mixup.report.digest import (
     ClusterExample,
@@ -128,6 +129,16 @@ def full_digest() -> Digest:
         },
         quarantine={"not_json": 41, "no_answer": 20, HOSTILE[0]: 5},
         ratings=(800, 2_400, 5_100, 5_600, 2_500, 240),
+        noise=RatingNoise(
+            source="shrunk",
+            detail="1,200 samples; at least 5,000 are needed",
+            samples=1_200,
+            classes=(1, 4),
+            matrix=((0.9, 0.1), (0.25, 0.75)),
+            low=((0.85, 0.05), (None, None)),
+            high=((0.95, 0.15), (None, None)),
+            prior=(0.7, 0.3),
+        ),
         quality_pool=bell(4, 3_000, 4),
         quality_release=bell(17, 400),
         long_tail_pool=bell(12, 900),

@@ -11,6 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from sample_digest import HITS, HOSTILE, empty_digest, full_digest
 
+from mixup.quality.shrinkage import RatingNoise
 from mixup.report.digest import Share, SourceRows
 from mixup.report.page import interval, render_page
 from mixup.report.wording import visible
@@ -197,3 +198,14 @@ def test_interval(ok, total, low, high):
 
 def test_no_trials_have_no_interval():
     assert interval(Share(0, 0)) is None
+
+
+def test_what_is_known_of_the_rater_is_shown_with_its_doubts():
+    page = render_page(full_digest())
+    assert "Errors of the rater" in page
+    assert "drawn towards a simple form" in page
+    assert "0.850 to 0.950" in page
+    nothing = RatingNoise("none", "12 samples; at least 100 are needed", 12)
+    page = render_page(dataclasses.replace(full_digest(), noise=nothing))
+    assert "cannot be told: 12 samples" in page
+    assert 'id="noise"' not in page
