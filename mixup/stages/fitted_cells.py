@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +45,7 @@ _NOTHING = Cells(
 """The cells of a pool without any vector; never kept."""
 
 _POINTER = "fitted/cells.json"
+_DRIFT_ROWS = 1000
 _SAMPLE_PER_CELL = 128
 _SAMPLE_MOST = 1_000_000
 
@@ -53,7 +55,7 @@ class FittedCells:
     """The cells in use.
 
     Attributes:
-        fit: The revision that the fit had, before any split.
+        fit: A key of the fit, before any split, and of what decides which cells a row visits.
         cells: The tree as it is now.
         new: Rows that were placed since the fit, the first ones left out.
         similarity: The sum of their cosine similarities to the centroids of their cells.
@@ -66,8 +68,9 @@ class FittedCells:
 
     @property
     def drift(self) -> float:
-        """How far the pool has moved since the fit."""
-        mean = self.similarity / self.new if self.new else self.cells.similarity
+        """How far the pool has moved since the fit; a few rows do not move it."""
+        is_told = self.new >= _DRIFT_ROWS
+        mean = self.similarity / self.new if is_told else self.cells.similarity
         return drift(mean, self.cells)
 
     def with_new(self, placement: Placement) -> FittedCells:
@@ -119,7 +122,11 @@ def load_cells(workspace: Workspace, settings: CellSettings) -> FittedCells | No
 
 
 def _decides(settings: CellSettings) -> str:
-    return content_key(settings.encoder, settings.curate.cell_rows)
+    return content_key(settings.encoder, settings.curate.cell_rows, _visits(settings))
+
+
+def _visits(settings: CellSettings) -> list[float]:
+    return [settings.curate.cell_border, settings.curate.cell_copies]
 
 
 def _path(revision: str) -> str:
@@ -142,8 +149,13 @@ def _save(workspace: Workspace, fitted: FittedCells, settings: CellSettings) -> 
         "new": fitted.new,
         "similarity": fitted.similarity,
     }
-    if workspace.read_json(_POINTER) != pointer:
+    before = workspace.read_json(_POINTER)
+    if before != pointer:
         workspace.write_json(_POINTER, pointer)
+    if before is not None and before["revision"] != cells.revision:
+        filesystem, root = workspace.filesystem()
+        with suppress(FileNotFoundError):
+            filesystem.delete_file(f"{root}/{_path(before['revision'])}")
 
 
 @dataclass(frozen=True)
@@ -161,7 +173,7 @@ def _fit(
     context: RunContext, settings: CellSettings, tables: Mapping[str, Snapshot]
 ) -> FittedCells:
     cells = next(context.each(fit_on_sample, context.workspace, [(tables, settings)]))
-    return FittedCells(cells.revision, cells)
+    return FittedCells(content_key(cells.revision, _visits(settings)), cells)
 
 
 def fit_on_sample(

@@ -4,6 +4,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import made_pool
 import pytest
@@ -11,6 +12,7 @@ from made_pool import Row, add, make_workspace, rows_of, settings
 
 from mixup.clusters.grouping import cluster_key
 from mixup.config import CurateConfig
+from mixup.stages import fitted_cells
 from mixup.stages.fitted_cells import FittedCells, load_cells
 
 CAP = 40
@@ -176,6 +178,41 @@ def test_other_settings_of_the_cells_fit_them_anew(curated):
     assert (counts["cells"], counts["cells_done"]) == (1, 1)
     assert load_cells(curated, made()) is None
     assert cells_of(curated, made(cell_rows=1000)).fit != before.fit
+
+
+@pytest.mark.parametrize("changed", [{"cell_border": 0.0}, {"cell_copies": 1}])
+def test_other_borders_place_all_rows_again(curated, changed):
+    before = rows_of(curated, "places")
+    assert any(row["visits"] for row in before)
+    curate(curated, config=made(**changed))
+    after = rows_of(curated, "places")
+    assert not any(row["visits"] for row in after)
+    check(curated, {row.uid for row in POOL})
+
+
+def test_a_row_far_from_all_others_does_not_fit_the_cells_anew(curated):
+    fit = cells_of(curated).fit
+    add(curated, [Row("far", 18, 43, overall=2.0, file="file-2")])
+    for _ in range(2):  # the drift is known after the row was placed
+        curate(curated)
+        assert cells_of(curated).fit == fit
+
+
+def test_cells_are_fitted_anew_when_the_pool_has_moved(curated, monkeypatch):
+    monkeypatch.setattr(fitted_cells, "_DRIFT_ROWS", 20)
+    before = cells_of(curated)
+    far = [Row(f"far{n}", 13 + n % 6, n, overall=2.0, file="file-2") for n in range(40)]
+    add(curated, far)
+    curate(curated)
+    assert cells_of(curated).drift >= fitted_cells.REFIT_AT
+    late = [Row("late", 0, 40, overall=2.0, file="file-2")]
+    add(curated, late)
+    counts = curate(curated)
+    assert cells_of(curated).fit != before.fit
+    assert counts["cells_done"] == counts["cells"]
+    check(curated, {row.uid for row in [*POOL, *far, *late]})
+    folder = Path(curated.uri) / "fitted" / "cells"
+    assert len(list(folder.iterdir())) == 1  # what is no longer used is removed
 
 
 def test_equal_rows_are_dealt_over_cells_and_none_is_lost(tmp_path):
