@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mixup.errors import LedgerError
 from mixup.ledger import StageCounts
 from mixup.lock import ensure_held
 from mixup.quality.curation import Library
@@ -105,7 +106,11 @@ def curate_and_cluster(
 
 
 def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) -> Counter[str]:
-    """Place the pool, do the cells in which something has changed, and count all outcomes."""
+    """Place the pool, do the cells in which something has changed, and count all outcomes.
+
+    Raises:
+        LedgerError: If a row of the pool has no outcome, or two.
+    """
     workspace = context.workspace
     context.committer("places", "clusters", "curation", "contamination")  # makes the tables
     tables = {name: snapshot(workspace, name) for name in (*PLACED, "places", "files", *_OUTCOMES)}
@@ -122,6 +127,8 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
         if is_due:
             _fit_reference(context, work, pieces, placement)
         totals = _do_cells(context, work, pieces, placement, regroup=regroup)
+    if totals["rows"] != placement.rows:
+        raise LedgerError(f"{placement.rows} rows were placed and {totals['rows']} have an outcome")
     ensure_held(workspace, context.token)
     _remember(work, placement, fitted.fit)
     return totals + Counter(cells=len(every), cells_done=len(work.cells))

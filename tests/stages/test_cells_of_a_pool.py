@@ -1,5 +1,6 @@
 """Curating a pool of many cells: what must hold whatever the cells, the buckets and the order."""
 
+import dataclasses
 import random
 import shutil
 from collections import Counter
@@ -12,6 +13,7 @@ from made_pool import Row, add, make_workspace, rows_of, settings
 
 from mixup.clusters.grouping import cluster_key
 from mixup.config import CurateConfig
+from mixup.errors import LedgerError
 from mixup.stages import fitted_cells
 from mixup.stages.fitted_cells import FittedCells, load_cells
 
@@ -170,6 +172,20 @@ def test_what_is_interrupted_anywhere_ends_as_if_it_had_not_been(template, tmp_p
         curate(workspace, runner=Shuffled(1, fail_at))
     curate(workspace, run="r2")
     assert outcome(workspace) == outcome(template)
+
+
+def test_a_row_that_gets_lost_on_the_way_is_noticed(tmp_path):
+    def losing(function, shared, arguments, stall):
+        for found in Shuffled()(function, shared, arguments, stall):
+            is_outcome = function.__name__ == "do_cells"
+            yield dataclasses.replace(found, curation=found.curation[1:]) if is_outcome else found
+
+    workspace = make_workspace(tmp_path / "w", buckets=3)
+    add(workspace, POOL)
+    with pytest.raises(LedgerError, match="300 rows were placed"):
+        curate(workspace, runner=losing)
+    curate(workspace)
+    check(workspace, {row.uid for row in POOL})
 
 
 def test_other_settings_of_the_cells_fit_them_anew(curated):
