@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from mixup.records import TURNS
 from mixup.stages.cell import Cell, CellSettings, cell_of
 from mixup.stages.pieces import Piece, PieceWriter
-from mixup.stages.placing import pool_rows, vectors_of
+from mixup.stages.pool_rows import pool_rows, rows_of_uids, vectors_of
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
 
@@ -94,7 +94,7 @@ def _of_cells(places: pa.Table, cells: Collection[int]) -> pa.Table:
 
 def _joined(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
     """The rows with columns of the others that have the same uid; null where there is none."""
-    at = pc.index_in(rows["uid"].combine_chunks(), others["uid"].combine_chunks())
+    at = rows_of_uids(rows["uid"].combine_chunks(), others)
     for name in columns:
         rows = rows.append_column(name, others[name].combine_chunks().take(at))
     return rows

@@ -22,14 +22,8 @@ from mixup.errors import TableError
 from mixup.records import content_key
 from mixup.stages.cell import CellSettings
 from mixup.stages.embed import vectors_from_arrow
-from mixup.stages.placing import (
-    PlacedBucket,
-    Placement,
-    drawn_vectors,
-    is_usable,
-    place_bucket,
-    vectors_of,
-)
+from mixup.stages.placing import PlacedBucket, Placement, place_bucket
+from mixup.stages.pool_rows import drawn_vectors, is_usable, vectors_of
 from mixup.stages.run import Manifest, RunContext, commit_stream
 from mixup.tables import Snapshot, read_files, scan_files, snapshot
 from mixup.workspace import Workspace

@@ -16,7 +16,7 @@ from mixup.records import TABLES
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate_cell import UNRATED
 from mixup.stages.pieces import Piece
-from mixup.stages.placing import pool_rows
+from mixup.stages.pool_rows import pool_rows
 from mixup.stages.run import Manifest
 from mixup.tables import Snapshot, read_files, write_file
 from mixup.workspace import Workspace

@@ -27,7 +27,7 @@ from mixup.stages.cell import Cell, CellSettings
 from mixup.stages.cell_rows import cells_of
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
 from mixup.stages.pieces import Piece, PieceWriter
-from mixup.stages.placing import uniform
+from mixup.stages.pool_rows import uniform
 from mixup.stages.reference import fit_reference, save_reference
 from mixup.workspace import Workspace
 
