@@ -127,7 +127,7 @@ def staging(workspace: Workspace, folder: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # the next run clears what is left
-            filesystem.delete_dir(f"{root}/{folder}")
+            clear_staging(workspace)
 
 
 def staged_rows(context: RunContext, work: CellWork) -> list[Piece]:

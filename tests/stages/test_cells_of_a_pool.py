@@ -96,6 +96,7 @@ def test_every_row_has_one_outcome_in_a_cell_that_is_not_too_large(template):
     check(template, {row.uid for row in POOL})
     curation, clusters = outcome(template)
     assert len({row["cell"] for row in curation}) >= len(POOL) // CAP
+    assert not template.exists("staging")
     assert len(clusters) > 20
 
 
