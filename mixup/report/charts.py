@@ -71,7 +71,7 @@ def _noise_chart(noise: RatingNoise) -> Chart:
         "Errors of the rater",
         noise_words(noise),
         figures.rating_noise(noise.classes, noise.matrix),
-        ("true class", "observed rating", "probability", "90 % interval of sampling"),
+        ("true class", "observed rating", "probability", "90 % interval of the counts alone"),
         tuple(rows),
     )
 

@@ -51,6 +51,7 @@ def rating_noise(classes: Sequence[int], matrix: Sequence[Sequence[float]]) -> g
     heat.texttemplate = "%{z:.2f}"
     heat.hovertemplate = "true class %{y}<br>observed %{x}<br>%{z:.3f}<extra></extra>"
     figure = _styled(go.Figure(heat), x_title="observed rating")
+    figure.update_xaxes(type="category")  # as numbers, classes that are absent would leave gaps
     return figure.update_yaxes(autorange="reversed", title_text="true class", type="category")
 
 

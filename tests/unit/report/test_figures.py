@@ -75,3 +75,11 @@ def test_every_color_has_a_dark_form():
     used = set().union(*(colors(json.loads(str(found.to_json()))) for found in drawn))
     assert used
     assert used <= set(figures.DARK)
+
+
+def test_rating_noise_has_one_field_for_each_pair_of_classes_that_occur():
+    figure = figures.rating_noise((0, 3, 5), ((0.8, 0.1, 0.1), (0.2, 0.6, 0.2), (0.0, 0.3, 0.7)))
+    (heat,) = figure.data
+    assert list(heat.x) == list(heat.y) == ["0", "3", "5"]
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "category"
+    assert figure.layout.yaxis.autorange == "reversed"
