@@ -30,6 +30,7 @@ from mixup.stages.run import (
     StageState,
     Stopwatch,
     commit_stream,
+    run_tasks,
     stage_state,
 )
 from mixup.stages.verdicts import Judge
@@ -131,11 +132,11 @@ def distill(
     check_demand([engine_demand(config), *RewardPools.demands(reward)])
     state = distill_state(context, distiller, judge)
     tables = {name: snapshot(workspace, name) for name in ("clusters", "samples", "rewards")}
-    buckets = list(tables["clusters"].files)
     scope = None
     if config.max_clusters is not None:
         task = ray.remote(num_cpus=TASK_CPUS)(clusters_in_scope)
         scope = ray.get(task.remote(workspace, tables["clusters"], config.max_clusters))
+    lacking = _lacking(tables["clusters"].buckets, (workspace, tables, distiller, judge, scope))
     batch_rows = config.batch_clusters * config.samples
     missing = partial(
         _missing_samples,
@@ -164,15 +165,31 @@ def distill(
     )
     spans: list[Span] = []
     totals = commit_stream(
-        cover_buckets(buckets, missing, engines, write),
+        cover_buckets(list(lacking), missing, engines, write),
         context.committer("samples", "rewards"),
         stage="distill",
         unit="samples",
+        total=sum(lacking.values()),
         spans=spans,
         stall=context.stall(_EngineActor.__name__),
     )
     context.workspace.write_json(f"runs/{context.run}/spans.json", spans)
     return _finish(context, judge, state, totals, watch)
+
+
+def _lacking(buckets: Sequence[int], shared: tuple) -> dict[int, int]:
+    """How many samples each bucket lacks, where any: without one no engine need be started."""
+    import ray
+
+    task, place = ray.remote(num_cpus=TASK_CPUS)(_count_wanted), ray.put(shared)
+    calls = [(place, bucket) for bucket in buckets]
+    counts = dict(run_tasks(task, calls, in_flight=len(calls) or 1))
+    return {bucket: counts[bucket] for bucket in sorted(counts) if counts[bucket]}
+
+
+def _count_wanted(shared: tuple, bucket: int) -> tuple[int, int]:
+    workspace, tables, distiller, judge, scope = shared
+    return bucket, len(_wanted(workspace, tables, distiller, judge, scope, bucket))
 
 
 def _finish(
