@@ -79,7 +79,9 @@ def test_every_color_has_a_dark_form():
 
 def test_rating_noise_has_one_field_for_each_pair_of_classes_that_occur():
     figure = figures.rating_noise((0, 3, 5), ((0.8, 0.1, 0.1), (0.2, 0.6, 0.2), (0.0, 0.3, 0.7)))
-    (heat,) = figure.data
-    assert list(heat.x) == list(heat.y) == ["0", "3", "5"]
-    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "category"
-    assert figure.layout.yaxis.autorange == "reversed"
+    drawn = json.loads(str(figure.to_json()))
+    (heat,) = drawn["data"]
+    assert heat["x"] == heat["y"] == ["0", "3", "5"]
+    layout = drawn["layout"]
+    assert layout["xaxis"]["type"] == layout["yaxis"]["type"] == "category"
+    assert layout["yaxis"]["autorange"] == "reversed"
