@@ -40,12 +40,13 @@ from mixup.stages.reference import (
     reference_revision,
 )
 from mixup.stages.run import (
+    OUTSTANDING,
     RunContext,
     StageState,
     Stopwatch,
     stage_state,
 )
-from mixup.tables import snapshot
+from mixup.tables import Committer, snapshot
 from mixup.workspace import Workspace
 
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")
@@ -76,7 +77,10 @@ def curate_and_cluster(
     workspace = context.workspace
     state = curate_state(context, settings)
     grouping = stage_state(workspace, "cluster", "clusters", inputs=(), decides=settings.grouping())
-    regroup = grouping.last is None or grouping.last.fingerprint != grouping.fingerprint
+    last = grouping.last
+    regroup = last is None or last.fingerprint != grouping.fingerprint or _REGROUP in last.counts
+    committer = context.committer("places", "clusters", "curation", "contamination")
+    _begin(committer, context.run, state, grouping, regroup=regroup)
     totals = curate_cells(context, settings, regroup=regroup)
     curated = StageCounts(
         stage="curate",
@@ -95,10 +99,26 @@ def curate_and_cluster(
     ).check()
     record = {**clustered.parts, **clustered.extra}
     compact(context, "places", "clusters", "curation")
-    committer = context.committer("clusters", "curation")
     committer.complete("clusters", grouping.completion(context.run, record))
     committer.complete("curation", state.completion(context.run, dict(curated.parts)))
     return curated.log(), clustered.log()
+
+
+def _begin(
+    committer: Committer, run: str, state: StageState, grouping: StageState, *, regroup: bool
+) -> None:
+    """Record that the stages are under way: buckets are committed one after another.
+
+    If the run ends in between, they are current under no settings, and what was to be grouped anew
+    still is.
+    """
+    under_way = {OUTSTANDING: 1}
+    again = {**under_way, _REGROUP: 1} if regroup else under_way
+    committer.complete("clusters", grouping.completion(run, again))
+    committer.complete("curation", state.completion(run, under_way))
+
+
+_REGROUP = "regroup"
 
 
 def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) -> Counter[str]:
@@ -108,7 +128,7 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
         LedgerError: If a row of the pool has no outcome, or two.
     """
     workspace = context.workspace
-    context.committer("places", "clusters", "curation", "contamination")  # makes the tables
+    context.committer("places", *OUTCOMES, "contamination")  # makes the tables
     tables = {name: snapshot(workspace, name) for name in (*POOLED, "places", "files", *OUTCOMES)}
     fitted, placement, places = place_pool(context, settings, tables)
     folder = f"{STAGING}/{context.run}-cells"
@@ -122,6 +142,7 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
         pieces = staged_rows(context, work)
         if is_due:
             fit_library(context, work, pieces, placement)
+        _forget(work)
         totals = finish_cells(context, work, pieces, placement, regroup=regroup)
     if totals["rows"] != placement.rows:
         raise LedgerError(f"{placement.rows} rows were placed and {totals['rows']} have an outcome")
@@ -155,6 +176,14 @@ def _changed(work: CellWork, placement: Placement, fit: str) -> frozenset[int]:
     return frozenset(
         cell for cell in work.cells if done.get(str(cell)) != placement.cells[cell].key(decides)
     )
+
+
+def _forget(work: CellWork) -> None:
+    """The cells that are done now are as no run left them, until all of them are committed."""
+    done = work.workspace.read_json(_DONE) or {}
+    kept = {cell: key for cell, key in done.items() if int(cell) in work.others}
+    if kept != done:
+        work.workspace.write_json(_DONE, kept)
 
 
 def _remember(work: CellWork, placement: Placement, fit: str) -> None:

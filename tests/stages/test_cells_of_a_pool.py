@@ -124,9 +124,11 @@ def test_only_the_cells_of_new_rows_are_done_and_the_others_keep_their_clusters(
     after = outcome(curated)
     held = {row["cluster"] for row in before[1]}
     assert held <= {row["cluster"] for row in after[1]}
-    touched = {row["cell"] for row in after[0] if row["uid"] == late[0].uid}
-    same = [row for row in before[0] if row["cell"] not in touched]
-    assert sum(row in after[0] for row in same) >= 0.8 * len(same)
+    (place,) = [row for row in rows_of(curated, "places") if row["uid"] == late[0].uid]
+    touched = {place["cell"], *place["visits"]}
+    assert len(touched) == counts["cells_done"]
+    others = [[row for row in rows[0] if row["cell"] not in touched] for rows in (before, after)]
+    assert others[0] == others[1]
 
 
 def test_a_cell_that_grows_over_the_cap_is_split_and_the_rest_stays(curated):
@@ -187,6 +189,21 @@ def test_a_row_that_gets_lost_on_the_way_is_noticed(tmp_path):
         curate(workspace, runner=losing)
     curate(workspace)
     check(workspace, {row.uid for row in POOL})
+
+
+@pytest.mark.parametrize("changed", [{"keep_at": 0.02, "margin": 0.0}, {"cell_rows": 60}])
+@pytest.mark.parametrize("fail_at", [("_gather_clusters", 2), ("_gather_curation", 2)])
+def test_an_interrupted_change_of_settings_that_is_taken_back_leaves_no_trace(
+    curated, changed, fail_at
+):
+    before = outcome(curated)
+    with pytest.raises(KeyboardInterrupt):
+        curate(curated, runner=Shuffled(1, fail_at), config=made(**changed))
+    assert outcome(curated) != before
+    curate(curated)
+    after = outcome(curated)
+    assert [row["tier"] for row in after[0]] == [row["tier"] for row in before[0]]
+    check(curated, {row.uid for row in POOL})
 
 
 def test_other_settings_of_the_cells_fit_them_anew(curated):

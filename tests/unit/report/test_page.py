@@ -205,7 +205,8 @@ def test_what_is_known_of_the_rater_is_shown_with_its_doubts():
     assert "Errors of the rater" in page
     assert "drawn towards a simple form" in page
     assert "0.850 to 0.950" in page
+    assert 'id="plot-noise"' in page
     nothing = RatingNoise("none", "12 samples; at least 100 are needed", 12)
     page = render_page(dataclasses.replace(full_digest(), noise=nothing))
     assert "cannot be told: 12 samples" in page
-    assert 'id="noise"' not in page
+    assert 'id="plot-noise"' not in page
