@@ -115,8 +115,8 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed for what is allocated next, in this process, from now on.
 
     By default it gives arrays of megabytes back to the system at once, and every forward pass
-    gets its activations page by page again: a quarter of the time of a small encoder. Without
-    effect where the C library is another.
+    gets its activations page by page again: a tenth to a quarter of the time of a small encoder.
+    Without effect where the C library is another.
     """
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)

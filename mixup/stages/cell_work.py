@@ -22,16 +22,9 @@ from mixup.stages.ingest import clear_staging
 from mixup.stages.outcomes import gather_clusters, gather_curation
 from mixup.stages.pieces import Piece, PieceWriter
 from mixup.stages.placing import Placement
-from mixup.stages.reference import (
-    Reference,
-    current_reference,
-)
+from mixup.stages.reference import Reference, current_reference
 from mixup.stages.reference_fit import LIBRARY_ROWS, CountedCells, count_cells, save_library
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    commit_stream,
-)
+from mixup.stages.run import Manifest, RunContext, commit_stream
 from mixup.tables import Snapshot
 from mixup.workspace import Workspace
 
@@ -177,17 +170,11 @@ def finish_cells(
     curation = _by_bucket([piece for part in done for piece in part.curation])
     committer = context.committer("clusters", "curation")
     buckets = sorted({*work.tables["clusters"].buckets, *clusters})
-    gathered = context.each(
-        _gather_clusters,
-        work,
-        [(bucket, clusters[bucket]) for bucket in buckets],
-    )
+    arguments = [(bucket, clusters[bucket]) for bucket in buckets]
+    gathered = context.each(_gather_clusters, work, arguments)
     totals = commit_stream(gathered, committer, stage="cluster", unit="clusters")
-    gathered = context.each(
-        _gather_curation,
-        work,
-        [(bucket, curation[bucket]) for bucket in work.buckets],
-    )
+    arguments = [(bucket, curation[bucket]) for bucket in work.buckets]
+    gathered = context.each(_gather_curation, work, arguments)
     return totals + commit_stream(gathered, committer, stage="curate", unit="rows")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.errors import LedgerError
 from mixup.records import TABLES
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate_cell import UNRATED
@@ -43,6 +44,9 @@ def gather_curation(
         settings: What decides.
         others: The cells that were not done and have rows: theirs stay as they are.
         pieces: The rows of the cells that were done.
+
+    Raises:
+        LedgerError: If a row of the pool has no outcome, or two.
     """
     rows = pool_rows(workspace, tables, bucket, pool, settings)
     usable = rows.filter(rows["usable"])["uid"]
@@ -52,6 +56,8 @@ def gather_curation(
     kept = _of_cells(kept, others)
     blind = rows.filter(pc.invert(rows["usable"]))
     now = pa.concat_tables([kept, _read(workspace, "curation", pieces), _blind_rows(blind)])
+    if sorted(now["uid"].to_pylist()) != sorted(rows["uid"].to_pylist()):
+        raise LedgerError(f"bucket {bucket}: {rows.num_rows} rows, {now.num_rows} outcomes")
     counts = {"rows": now.num_rows, "low": 0, **_counts(now)}
     return _written(workspace, "curation", bucket, before, now, paths, counts)
 

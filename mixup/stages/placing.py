@@ -102,9 +102,9 @@ def place_bucket(
     rows = pool_rows(workspace, tables, bucket, pool, settings)
     usable = rows.filter(rows["usable"])
     before = tables["places"].in_bucket(bucket)
-    held = read_files(workspace, "places", before)
-    held = held.filter(
-        pc.and_(_still_right(held, cells, fit), pc.is_in(held["uid"], usable["uid"]))
+    stored = read_files(workspace, "places", before)
+    held = stored.filter(
+        pc.and_(_still_right(stored, cells, fit), pc.is_in(stored["uid"], usable["uid"]))
     )
     placed_before = pc.is_in(usable["uid"], held["uid"].combine_chunks())
     missing = usable.filter(pc.invert(placed_before))
@@ -127,7 +127,7 @@ def place_bucket(
         placed.append(pa.table(columns, schema=TABLES["places"].file_schema))
     places = pa.concat_tables(placed)
     _describe(placement, usable, places)
-    if not missing.num_rows and places.num_rows == _rows_in(workspace, before):
+    if not missing.num_rows and places.num_rows == stored.num_rows:
         return PlacedBucket(placement)
     files = [write_file(workspace, "places", places, bucket)] if places.num_rows else []
     return PlacedBucket(placement, files, before)
@@ -146,10 +146,6 @@ def _still_right(places: pa.Table, cells: Cells, fit: str) -> pa.Array:
         )
     ]
     return pa.array(right, pa.bool_())
-
-
-def _rows_in(workspace: Workspace, paths: Sequence[str]) -> int:
-    return read_files(workspace, "places", paths, ["uid"]).num_rows
 
 
 def _describe(placement: Placement, usable: pa.Table, places: pa.Table) -> None:

@@ -76,10 +76,8 @@ def vectors_of(
     """The uids and vectors of the wanted rows of one bucket, a row group at a time."""
     if not len(wanted):
         return
-    columns = ["uid", "encoder", "reason", "vector"]
-    for part in scan_files(
-        workspace, "embeddings", tables["embeddings"].in_bucket(bucket), columns
-    ):
+    paths = tables["embeddings"].in_bucket(bucket)
+    for part in scan_files(workspace, "embeddings", paths, _VECTORS):
         mine = part.filter(pc.and_(is_usable(part, settings), pc.is_in(part["uid"], wanted)))
         if mine.num_rows:
             yield mine.select(["uid", "vector"])

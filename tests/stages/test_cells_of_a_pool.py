@@ -177,15 +177,17 @@ def test_what_is_interrupted_anywhere_ends_as_if_it_had_not_been(template, tmp_p
     assert outcome(workspace) == outcome(template)
 
 
-def test_a_row_that_gets_lost_on_the_way_is_noticed(tmp_path):
+@pytest.mark.parametrize("wrong", [lambda pieces: pieces[1:], lambda pieces: [*pieces, pieces[0]]])
+def test_rows_that_get_lost_or_doubled_on_the_way_are_noticed(tmp_path, wrong):
     def losing(function, shared, arguments, stall):
         for found in Shuffled()(function, shared, arguments, stall):
             is_outcome = function.__name__ == "do_cells"
-            yield dataclasses.replace(found, curation=found.curation[1:]) if is_outcome else found
+            kept = wrong(found.curation) if is_outcome else None
+            yield dataclasses.replace(found, curation=kept) if is_outcome else found
 
     workspace = make_workspace(tmp_path / "w", buckets=3)
     add(workspace, POOL)
-    with pytest.raises(LedgerError, match="300 rows were placed"):
+    with pytest.raises(LedgerError, match="rows, .* outcomes"):
         curate(workspace, runner=losing)
     curate(workspace)
     check(workspace, {row.uid for row in POOL})
