@@ -40,7 +40,11 @@ class SuspicionSettings:
 
 
 def agreement(
-    ratings_N: np.ndarray, neighbors: Neighbors, weights_N: np.ndarray | None = None
+    ratings_N: np.ndarray,
+    neighbors: Neighbors,
+    weights_N: np.ndarray | None = None,
+    *,
+    rows_M: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """How little the neighbors agree with each rating, and what they say.
 
@@ -51,34 +55,35 @@ def agreement(
 
     Args:
         ratings_N: Observed ratings 0-5, -1 for unrated, which do not vote.
-        neighbors: The nearest other rows of each, as rows of ``ratings_N``.
+        neighbors: The nearest other rows of each of the M rows, as rows of ``ratings_N``.
         weights_N: How often each row votes as a neighbor; None: once.
+        rows_M: Which rows are scored; None: all N. The others are neighbors only.
 
     Returns:
-        g, float64 of shape (N,), at least 0, NaN where unrated or where no neighbor votes; and
-        the most voted class, int64 of shape (N,), the lower of equal ones, -1 without votes.
+        g, float64 of shape (M,), at least 0, NaN where unrated or where no neighbor votes; and
+        the most voted class, int64 of shape (M,), the lower of equal ones, -1 without votes.
 
     Raises:
-        ShapeError: Ratings and neighbors do not fit.
+        ShapeError: Ratings, rows and neighbors do not fit.
 
     Source: spec/lm-mixup.md, section 8.4, items 1-3.
     """
     ratings = check_ratings(ratings_N)
+    own = ratings if rows_M is None else ratings[rows_M]
     found = neighbors.indices_MK
     inside = not found.size or 0 <= found.min() <= found.max() < len(ratings)
-    if len(found) != len(ratings) or not inside:
-        raise ShapeError(f"neighbors of shape {found.shape} for {len(ratings)} ratings")
-    rated = ratings != UNRATED
-    nearby = np.where(rated[found], np.maximum(neighbors.similarities_MK, 0.0), 0.0)
+    if len(found) != len(own) or not inside:
+        raise ShapeError(f"neighbors of shape {found.shape} for {len(own)} of {len(ratings)} rows")
+    nearby = np.maximum(neighbors.similarities_MK, 0.0) * (ratings != UNRATED)[found]
     if weights_N is not None:
         nearby = nearby * np.asarray(weights_N)[found]
-    rows, heard = np.arange(len(ratings)), nearby.any(axis=1)
+    rows, rated, heard = np.arange(len(own)), own != UNRATED, nearby.any(axis=1)
     place = rows[:, None] * RATING_CLASSES + np.maximum(ratings[found], 0)
-    size = len(ratings) * RATING_CLASSES
+    size = len(own) * RATING_CLASSES
     votes = np.bincount(place.ravel(), weights=nearby.ravel(), minlength=size)
     votes = votes.astype(np.float64).reshape(-1, RATING_CLASSES)  # none at all: integers
-    votes[rows[rated], ratings[rated]] += _own_vote(neighbors.similarities_MK)[rated]
-    share = votes[rows, ratings] / np.maximum(np.linalg.norm(votes, axis=1), 1e-300)
+    votes[rows[rated], own[rated]] += _own_vote(neighbors.similarities_MK)[rated]
+    share = votes[rows, own] / np.maximum(np.linalg.norm(votes, axis=1), 1e-300)
     score = np.maximum(-np.log(share + _LOG_FLOOR), 0.0)
     return (
         np.where(rated & heard, score, np.nan),
@@ -118,11 +123,20 @@ def suspicion_sketch(
     neighbors: Neighbors,
     ids_N: np.ndarray,
     settings: SuspicionSettings | None = None,
+    *,
+    rows_M: np.ndarray | None = None,
 ) -> np.ndarray:
     """How often each agreement score occurs among the ratings j, over all draws of a cell.
 
     Sketches of cells are added up, and ``suspicion_thresholds`` reads the flagged share of each
     class from the sum; so cells are tested on their own against one threshold of the whole pool.
+
+    Args:
+        ratings_N: Observed ratings 0-5, -1 for unrated.
+        neighbors: The nearest other rows of each of the M rows. Duplicates must have been left out.
+        ids_N: A distinct 64-bit integer a row.
+        settings: None: the defaults.
+        rows_M: Which rows are scored; None: all N.
 
     Returns:
         int64 of shape (6, ``SKETCH_BINS``).
@@ -131,11 +145,12 @@ def suspicion_sketch(
         ShapeError: Ratings, neighbors and ids do not fit.
     """
     ratings = check_ratings(ratings_N)
+    own = ratings if rows_M is None else ratings[rows_M]
     sketch = np.zeros((RATING_CLASSES, SKETCH_BINS), dtype=np.int64)
     for tested, score, _ in bootstrap_scores(
-        ratings, neighbors, ids_N, settings or SuspicionSettings()
+        ratings, neighbors, ids_N, settings or SuspicionSettings(), rows_M
     ):
-        place = ratings[tested] * SKETCH_BINS + score_bins(score)
+        place = own[tested] * SKETCH_BINS + score_bins(score)
         sketch += np.bincount(place, minlength=sketch.size).reshape(sketch.shape)
     return sketch
 
@@ -165,9 +180,13 @@ def suspicion_thresholds(sketch_CB: np.ndarray, transition: Transition) -> np.nd
 
 
 def bootstrap_scores(
-    ratings: np.ndarray, neighbors: Neighbors, ids_N: np.ndarray, settings: SuspicionSettings
+    ratings: np.ndarray,
+    neighbors: Neighbors,
+    ids_N: np.ndarray,
+    settings: SuspicionSettings,
+    rows_M: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """In each replicate: the rows tested, their agreement scores, and the classes voted for.
+    """In each replicate: which of the M rows are tested, their scores, and the classes voted for.
 
     Raises:
         ShapeError: Ratings, neighbors and ids do not fit.
@@ -178,8 +197,9 @@ def bootstrap_scores(
     near = Neighbors(neighbors.indices_MK[:, :k], neighbors.similarities_MK[:, :k])
     for draw in range(settings.draws):
         weights = poisson_weights(ids_N, draw)
-        score, voted = agreement(ratings, near, weights)
-        tested = np.flatnonzero((weights > 0) & ~np.isnan(score))
+        score, voted = agreement(ratings, near, weights, rows_M=rows_M)
+        drawn = weights > 0 if rows_M is None else weights[rows_M] > 0
+        tested = np.flatnonzero(drawn & ~np.isnan(score))
         yield tested, score[tested], voted[tested]
 
 

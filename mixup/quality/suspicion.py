@@ -29,7 +29,7 @@ class Suspicion:
         misrated_N: float32 (times suspicious + 1) / (times drawn + 2); NaN where unrated.
         suspicious_N: Whether that is above one half.
         suggested_N: int8 the class, other than its own, that most suspicious draws suggest; the
-            own rating where no draw was suspicious, -1 where unrated.
+            own rating where none suggests another, -1 where unrated.
         confidence_N: float32 of the suggestion, 0-1; 0 without one, NaN where unrated.
         curated_N: int8 the suggestion where suspicious and confident enough, else the own rating.
         draws_N: int64 times the row was tested.
@@ -86,31 +86,36 @@ def suspicions(
     ids_N: np.ndarray,
     thresholds_C: np.ndarray,
     settings: SuspicionSettings | None = None,
+    *,
+    rows_M: np.ndarray | None = None,
 ) -> Suspicion:
-    """Tests each rating in M bootstrap replicates of its neighbors.
+    """Tests each rating in bootstrap replicates of its neighbors.
 
     A replicate draws rows by their id, so the outcome does not depend on the order of the rows.
     The neighbors are searched once, in all rows; the reference searches in each draw anew.
 
     Args:
         ratings_N: Observed ratings 0-5, -1 for unrated.
-        neighbors: The nearest other rows of each, as rows of ``ratings_N``. Duplicates must have
-            been left out.
+        neighbors: The nearest other rows of each of the M rows, as rows of ``ratings_N``.
+            Duplicates must have been left out.
         ids_N: A distinct 64-bit integer a row.
         thresholds_C: From ``suspicion_thresholds``.
         settings: None: the defaults.
+        rows_M: Which rows are tested, such as those of one cell beside its visitors; None: all N.
+            The outcome is of these.
 
     Raises:
-        ShapeError: Ratings, neighbors and ids do not fit.
+        ShapeError: Ratings, rows, neighbors and ids do not fit.
 
     Source: spec/lm-mixup.md, sections 8.4-8.6.
     """
     settings = settings or SuspicionSettings()
     ratings = check_ratings(ratings_N)
-    thresholds, tally = np.asarray(thresholds_C), _Tally.empty(len(ratings))
-    for tested, score, voted in bootstrap_scores(ratings, neighbors, ids_N, settings):
-        tally.add(tested, score_bins(score) >= thresholds[ratings[tested]], voted)
-    return _outcome(ratings, tally, settings.cure_at)
+    own = ratings if rows_M is None else ratings[rows_M]
+    thresholds, tally = np.asarray(thresholds_C), _Tally.empty(len(own))
+    for tested, score, voted in bootstrap_scores(ratings, neighbors, ids_N, settings, rows_M):
+        tally.add(tested, score_bins(score) >= thresholds[own[tested]], voted)
+    return _outcome(own, tally, settings.cure_at)
 
 
 def _suspicions_by_epoch(
@@ -168,8 +173,9 @@ def _outcome(ratings: np.ndarray, tally: _Tally, cure_at: float) -> Suspicion:
     shares = (tally.suggested + 1) / (tally.suggested.sum(axis=1) + RATING_CLASSES)[:, None]
     shares[rows[rated], ratings[rated]] = -1
     best = shares.argmax(axis=1)
-    suggested = np.where(rated & (tally.flags > 0), best, ratings)
-    confidence = np.where(tally.flags > 0, shares[rows, best] * misrated, 0.0)
+    is_suggested = rated & (tally.suggested[rows, best] > 0)
+    suggested = np.where(is_suggested, best, ratings)
+    confidence = np.where(is_suggested, shares[rows, best] * misrated, 0.0)
     cured = suspicious & (confidence >= cure_at)
     return Suspicion(
         misrated_N=misrated.astype(np.float32),

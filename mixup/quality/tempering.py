@@ -19,6 +19,9 @@ def tempering_sums(
     ratings_M: np.ndarray,
     transition: Transition,
     grid: tuple[float, ...] = VOTES_GRID,
+    *,
+    rows_M: np.ndarray | None = None,
+    is_pairs: bool = False,
 ) -> np.ndarray:
     """The log-likelihood of rows' own ratings given their neighbors' votes, float64 of (grid,).
 
@@ -32,6 +35,9 @@ def tempering_sums(
         ratings_M: Observed own ratings 0-5, -1 for unrated.
         transition: P(rating | true class), and p.
         grid: Candidates, each above 0.
+        rows_M: How many rows each stands for; None: one.
+        is_pairs: T is a ``cooccurrence``, whose classes are the rows' own ratings: then the sum is
+            of log q_j.
 
     Raises:
         ShapeError: Votes, ratings and transition do not fit.
@@ -46,11 +52,14 @@ def tempering_sums(
     column_of[transition.classes] = np.arange(len(transition.classes))
     column = np.where(own == UNRATED, -1, column_of[own])
     counted = (column >= 0) & votes.any(axis=1)
-    chances = transition.matrix_CC[:, column[counted]].T
+    own_CC = np.eye(len(transition.classes)) if is_pairs else transition.matrix_CC
+    chances = own_CC[:, column[counted]].T
+    weights = np.ones(len(own)) if rows_M is None else np.asarray(rows_M)
     sums = np.empty(len(grid))
     for place, effective_votes in enumerate(grid):
         q = posterior(votes, transition, effective_votes=effective_votes)[counted]
-        sums[place] = np.log(np.maximum((q * chances).sum(axis=1), _SHARE_FLOOR)).sum()
+        likelihood = np.log(np.maximum((q * chances).sum(axis=1), _SHARE_FLOOR))
+        sums[place] = (likelihood * weights[counted]).sum()
     return sums
 
 

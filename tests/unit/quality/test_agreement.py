@@ -121,3 +121,21 @@ def test_what_does_not_fit_is_refused():
         suspicion_thresholds(np.zeros((6, 3)), TRANSITION)
     with pytest.raises(ShapeError):
         suspicion_sketch(np.array([1, 2]), found, np.arange(3))
+
+
+def test_rows_beside_those_that_are_scored_are_neighbors_only():
+    vectors, _, ratings = topics(400)
+    rows, ids = np.arange(400)[::3], np.arange(400)
+    found = top_k(vectors, vectors, 9, exclude_self=True)
+    some = Neighbors(found.indices_MK[rows], found.similarities_MK[rows])
+    whole, part = agreement(ratings, found), agreement(ratings, some, rows_M=rows)
+    np.testing.assert_array_equal(part[0], whole[0][rows])
+    np.testing.assert_array_equal(part[1], whole[1][rows])
+    settings = SuspicionSettings(draws=5)
+    rest = np.setdiff1d(np.arange(400), rows)
+    others = Neighbors(found.indices_MK[rest], found.similarities_MK[rest])
+    parts = [
+        suspicion_sketch(ratings, near_rows, ids, settings, rows_M=of)
+        for near_rows, of in ((some, rows), (others, rest))
+    ]
+    np.testing.assert_array_equal(sum(parts), suspicion_sketch(ratings, found, ids, settings))

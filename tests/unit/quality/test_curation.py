@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixup.errors import ConfigError, ShapeError
-from mixup.quality.curation import REASONS, TIERS, CurationSettings, Library, curate
+from mixup.quality.curation import TIERS, curate
+from mixup.quality.curation_settings import CurationSettings
+from mixup.quality.knn_bayes import REASONS
+from mixup.quality.library import Library
 from mixup.quality.transition import Transition
 
 
@@ -220,3 +223,21 @@ def test_what_does_not_fit_is_refused():
         CurationSettings(keep_at=0.02)
     with pytest.raises(ConfigError):
         CurationSettings(threshold=6)
+
+
+def test_mostly_duplicate_raters_are_too_few_and_the_pool_votes_instead():
+    vectors, ratings = two_topics(100)
+    pool = Library(vectors[:60], ratings[:60])
+    one = np.repeat(vectors[60:61], 30, axis=0)  # 30 ratings of the same content are one voter
+    cell = np.concatenate([vectors[60:62], one])
+    rated = np.concatenate([[-1, -1], np.full(30, 5)])
+    alone = curate(cell, rated, np.arange(32))
+    assert alone.reason_N[:2].tolist() == ["too_few_ratings"] * 2
+    found = curate(cell, rated, np.arange(32), fallback=pool)
+    assert found.reason_N[:2].tolist() == [None, None]
+    assert found.quality_N[1] < 0.5 < found.quality_N[0]
+    many = curate(vectors, ratings, np.arange(100), fallback=Library(vectors[:1], ratings[:1]))
+    assert set(many.reason_N) == {None}
+    np.testing.assert_array_equal(
+        many.quality_N, curate(vectors, ratings, np.arange(100)).quality_N
+    )

@@ -75,3 +75,20 @@ def test_what_does_not_fit_is_refused():
         tempering_sums(votes, ratings, TRANSITION, (0.0,))
     with pytest.raises(ShapeError):
         best_votes(np.array([1.0, np.nan]), (1.0, 2.0))
+
+
+def test_rows_that_stand_for_several_count_as_often():
+    _, votes, ratings = voted(300, shared=0.5)
+    rows = np.arange(300) % 4
+    counted = tempering_sums(votes, ratings, TRANSITION, rows_M=rows)
+    repeated = tempering_sums(np.repeat(votes, rows, 0), np.repeat(ratings, rows), TRANSITION)
+    np.testing.assert_allclose(counted, repeated)
+
+
+def test_the_classes_of_a_cooccurrence_are_own_ratings():
+    transition = Transition(
+        np.array([1, 4]), np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0.5, 0.5])
+    )
+    # One vote for 1: q = (2/3, 1/3), and the row is rated 4.
+    found = tempering_sums(np.array([[1, 0]]), np.array([4]), transition, (1.0,), is_pairs=True)
+    np.testing.assert_allclose(found, [np.log(1 / 3)], atol=1e-9)
