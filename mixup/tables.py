@@ -114,10 +114,18 @@ def open_table(workspace: Workspace, name: str) -> DeltaTable | None:
 
 
 def ensure_table(workspace: Workspace, name: str) -> DeltaTable:
-    """The Delta table, created empty where it does not exist yet."""
-    if (table := open_table(workspace, name)) is not None:
-        return table
+    """The Delta table, created empty where it does not exist yet.
+
+    Columns that an older version of mixup did not have are added to its schema; the rows that it
+    wrote have null there (``scan_files``).
+    """
     spec = TABLES[name]
+    if (table := open_table(workspace, name)) is not None:
+        wanted = Schema.from_arrow(spec.schema).fields
+        known = {field.name for field in table.schema().fields}
+        if missing := [field for field in wanted if field.name not in known]:
+            table.alter.add_columns(missing, post_commithook_properties=_HOOKS)
+        return table
     uri = workspace.table_uri(name)
     if workspace.is_local:
         Path(uri).mkdir(parents=True, exist_ok=True)
@@ -222,7 +230,16 @@ def scan_files(
         with pq.ParquetFile(f"{root}/tables/{name}/{path}", filesystem=filesystem) as file:
             for index in range(file.num_row_groups):
                 if not _is_outside(file.metadata.row_group(index), within or {}):
-                    yield file.read_row_group(index, columns=wanted).select(wanted)
+                    yield _shaped(name, file.read_row_group(index, columns=wanted), wanted)
+
+
+def _shaped(name: str, rows: pa.Table, wanted: Sequence[str]) -> pa.Table:
+    """The wanted columns; null where a file is older than a column."""
+    for column in wanted:
+        if column not in rows.column_names:
+            absent = pa.nulls(rows.num_rows, TABLES[name].file_schema.field(column).type)
+            rows = rows.append_column(column, absent)
+    return rows.select(wanted)
 
 
 def _is_outside(group: pq.RowGroupMetaData, within: Mapping[str, tuple[str, str]]) -> bool:

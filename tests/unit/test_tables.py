@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -400,3 +401,29 @@ def test_completing_commits_what_is_pending_first(workspace):
     assert sorted(uids(workspace)) == KEYS
     assert last_completion(workspace, "records", "ingest") is not None
     assert row_count(workspace, "records") == 40
+
+
+def test_columns_that_came_later_are_added_and_null_in_older_files(workspace, monkeypatch):
+    now = TABLES["places"]
+    fields = [field for field in now.schema if field.name != "visits"]
+    older = {**TABLES, "places": dataclasses.replace(now, schema=pa.schema(fields))}
+    monkeypatch.setattr(tables, "TABLES", older)
+    rows = pa.table({"uid": [KEYS[0]], "fit": ["f"], "cell": pa.array([3], pa.int32())})
+    committer(workspace, "places").add(
+        [write_file(workspace, "places", rows, bucket_of(KEYS[0], 4))]
+    )
+    monkeypatch.setattr(tables, "TABLES", TABLES)
+    (path,) = snapshot(workspace, "places").paths
+    (old,) = read_files(workspace, "places", [path], ["uid", "visits"]).to_pylist()
+    assert old == {"uid": KEYS[0], "visits": None}
+    row = {"uid": KEYS[1], "fit": "f", "cell": 4, "visits": [5]}
+    later = pa.Table.from_pylist([row], schema=now.file_schema)
+    committer(workspace, "places", token=2).add(
+        [write_file(workspace, "places", later, bucket_of(KEYS[1], 4))]
+    )
+    read = DeltaTable(workspace.table_uri("places")).to_pyarrow_table().to_pylist()
+    found = {row["uid"]: (row["cell"], row["visits"]) for row in read}
+    assert found == {KEYS[0]: (3, None), KEYS[1]: (4, [5])}
+    before = version(workspace, "places")
+    ensure_table(workspace, "places")
+    assert version(workspace, "places") == before
