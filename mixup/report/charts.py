@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import plotly.graph_objects as go
 
+from mixup.quality.scores import PoolScores
 from mixup.quality.shrinkage import RatingNoise
+from mixup.quality.threshold import PrecisionCurve
 from mixup.report import figures
 from mixup.report.clusters import reward_order
 from mixup.report.digest import Digest
@@ -39,6 +42,8 @@ def charts_of(digest: Digest) -> Iterable[Chart]:
     )
     if digest.noise is not None and digest.noise.matrix:
         yield _noise_chart(digest.noise)
+    if digest.scores is not None and digest.scores.curve is not None and digest.scores.curve.cuts:
+        yield _precision_chart(digest.scores, digest.scores.curve)
     yield _shift_chart(
         "quality",
         "Quality before and after",
@@ -87,6 +92,42 @@ def noise_words(noise: RatingNoise) -> str:
             f"itself ({noise.detail}), so it is drawn towards a simple form."
         )
     return f"The errors of the rater cannot be told: {noise.detail or 'all ratings are alike'}."
+
+
+def _precision_chart(scores: PoolScores, curve: PrecisionCurve) -> Chart:
+    share = [rows / curve.total for rows in curve.rows]
+    at = sorted({round(place) for place in np.linspace(0, len(curve.cuts) - 1, _CURVE_ROWS)})
+    return Chart(
+        "precision",
+        "Precision and yield",
+        f"What keeping rows from a quality on is expected to give, over {curve.total:,} rows of "
+        f"the pool as it was counted. Kept from {scores.keep_at:g} on ({scores.keep_detail}).",
+        figures.precision_curve(curve.cuts, curve.precision, share, mark=scores.keep_at),
+        ("quality from", "expected precision", "rows", "of all"),
+        tuple(
+            (
+                f"{curve.cuts[place]:.3f}",
+                f"{curve.precision[place]:.3f}",
+                f"{curve.rows[place]:,}",
+                f"{100 * share[place]:.1f} %",
+            )
+            for place in at
+        ),
+    )
+
+
+_CURVE_ROWS = 21  # of the table beside the curve, which may have a thousand
+
+
+def scores_words(scores: PoolScores) -> str:
+    """What was fitted of the pool, in words."""
+    tested = "Observed ratings were tested by those of their neighbors."
+    if scores.untested is not None:
+        tested = f"No observed rating was tested: {scores.untested}."
+    return (
+        f"{tested} The neighbors of a row are worth {scores.effective_votes:g} independent votes "
+        f"({scores.votes_detail})."
+    )
 
 
 def _shift_chart(

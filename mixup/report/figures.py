@@ -55,6 +55,35 @@ def rating_noise(classes: Sequence[int], matrix: Sequence[Sequence[float]]) -> g
     return figure.update_yaxes(autorange="reversed", title_text="true class", type="category")
 
 
+def precision_curve(
+    cuts: Sequence[float], precision: Sequence[float], share: Sequence[float], *, mark: float
+) -> go.Figure:
+    """Expected precision, and the share of rows that are kept, over the cut of quality.
+
+    Args:
+        cuts: rising cuts in [0, 1].
+        precision: expected share of truly high rows among those kept.
+        share: share of all rows that is kept.
+        mark: the cut in use.
+    """
+    figure = go.Figure()
+    for name, values, color in (("precision", precision, RELEASE), ("kept", share, POOL)):
+        figure.add_scatter(
+            x=list(cuts),
+            y=[100 * value for value in values],
+            name=name,
+            mode="lines",
+            line={"color": color, "width": 2, "shape": "vh"},
+            hovertemplate=f"{name}, from %{{x:.3f}}<br>%{{y:.1f}} %<extra></extra>",
+        )
+    figure.add_vline(x=mark, line={"color": ALERT, "width": 1.5, "dash": "dot"})
+    figure.update_layout(
+        showlegend=True,
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+    )
+    return _styled(figure, x_title="quality from which rows are kept", unit=True, y_suffix=" %")
+
+
 def shift(pool: Sequence[int], release: Sequence[int], x_title: str) -> go.Figure:
     """A value in [0, 1] over the pool beside the release, as shares of each in percent.
 

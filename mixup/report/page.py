@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from mixup.ledger import FATE_LEFT_OUT, left_out
 from mixup.report import figures
-from mixup.report.charts import charts_of, noise_words
+from mixup.report.charts import charts_of, noise_words, scores_words
 from mixup.report.clusters import (
     TEXT_CHARS,
     VERDICT_LABELS,
@@ -168,6 +168,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters.update(
         noise=noise_words,
+        scores=scores_words,
         visible=visible,
         words=words,
         sentence=sentence,

@@ -1,6 +1,8 @@
 """A synthetic digest, with hostile text where text of the data is shown."""
 
+from mixup.quality.scores import PoolScores
 from mixup.quality.shrinkage import RatingNoise
+from mixup.quality.threshold import PrecisionCurve
 from mixup.records import Turn
 from mixup.report.digest import (
     ClusterExample,
@@ -138,6 +140,15 @@ def full_digest() -> Digest:
             low=((0.85, 0.05), (None, None)),
             high=((0.95, 0.15), (None, None)),
             prior=(0.7, 0.3),
+        ),
+        scores=PoolScores(
+            effective_votes=1.5,
+            votes_detail="those that predict the ratings of rows from their neighbors best",
+            keep_at=0.62,
+            margin=0.05,
+            keep_detail="the lowest with a precision of 0.8",
+            curve=PrecisionCurve((0.1, 0.62, 0.9), (20_000, 6_000, 400), (0.41, 0.8, 0.93), 20_000),
+            untested="the errors of the rater are not known: 1,200 samples",
         ),
         quality_pool=bell(4, 3_000, 4),
         quality_release=bell(17, 400),

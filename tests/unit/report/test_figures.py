@@ -71,7 +71,8 @@ def test_every_color_has_a_dark_form():
         return {value} if isinstance(value, str) and value.startswith("#") else set()
 
     lanes = {name: [SpanRow(name, 0, 1)] for name in ("generate", "format")}
-    drawn = (figure, marked, figures.work_lanes(lanes))
+    curve = figures.precision_curve([0.1, 0.6], [0.4, 0.8], [1.0, 0.3], mark=0.6)
+    drawn = (figure, marked, figures.work_lanes(lanes), curve)
     used = set().union(*(colors(json.loads(str(found.to_json()))) for found in drawn))
     assert used
     assert used <= set(figures.DARK)

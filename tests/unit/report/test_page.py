@@ -200,6 +200,21 @@ def test_no_trials_have_no_interval():
     assert interval(Share(0, 0)) is None
 
 
+def test_what_was_fitted_of_the_pool_is_said():
+    page = render_page(full_digest())
+    assert "No observed rating was tested: the errors of the rater are not known" in page
+    assert "worth 1.5 independent votes" in page
+    assert 'id="plot-precision"' in page
+    assert "Kept from 0.62 on (the lowest with a precision of 0.8)" in page
+    assert "30.0 %" in page  # 6,000 of 20,000
+    scores = full_digest().scores
+    assert scores is not None
+    plain = dataclasses.replace(scores, curve=None, untested=None)
+    page = render_page(dataclasses.replace(full_digest(), scores=plain))
+    assert "Observed ratings were tested by those of their neighbors." in page
+    assert 'id="plot-precision"' not in page
+
+
 def test_what_is_known_of_the_rater_is_shown_with_its_doubts():
     page = render_page(full_digest())
     assert "Errors of the rater" in page
