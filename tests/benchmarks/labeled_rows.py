@@ -1,0 +1,117 @@
+"""Real rows whose true class is stated by their own metadata, with vectors of the bundled encoder.
+
+The class of a row is read from a flag, a status, a rating or its source by ``CLASS_OF``, never from
+its text or its vector. It says how good a row is as roughly as such metadata does; what matters
+here is that it is real, and that neighbors share it as often as they do in real pools.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mixup.clusters.linearize import embed_text
+from mixup.errors import RecordError
+from mixup.models.bundled import MINILM
+from mixup.models.encoder import SentenceEncoder
+from mixup.records import content_key, uid_of
+from mixup.text.formats import parse_row
+
+DATA = Path(os.environ.get("MIXUP_BENCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
+STATUS = {"ok": 4, "too similar": 2, "too short": 1}
+
+
+def _flags(row: Mapping[str, str]) -> int:
+    """What Claude said of an Alpaca row: accurate and helpful 5, accurate 4, helpful 3, else 2."""
+    accurate, helpful = (
+        row[name] == "True" for name in ("claude_accuracy_ge_4_5", "helpfulness_ge_4_5")
+    )
+    return {(True, True): 5, (True, False): 4, (False, True): 3}.get((accurate, helpful), 2)
+
+
+CLASS_OF: Mapping[str, tuple[int, Callable[[Mapping[str, str]], int]]] = {
+    "stanford_alpaca_subset": (1300, _flags),
+    "alpaca_libre": (800, lambda row: STATUS.get(row["status"], 0)),
+    "prometheus_eval_ratings": (640, lambda row: round(float(row["rating_mean"]))),
+    "alpaca_gpt4_en_demo_1k": (350, lambda row: 5),
+    "databricks_dolly_3k": (350, lambda row: 4),
+    "dolly_hhrlhf_small": (250, lambda row: 3),
+    "flan_v2_cot": (650, lambda row: 3),
+    "gpteacher": (400, lambda row: 3),
+    "p3_t0_50k": (760, lambda row: 1),
+    "llm_adapters_qa": (500, lambda row: 0),
+}
+"""For each file: how many rows are drawn of it, and the class of one."""
+
+
+@dataclass(frozen=True)
+class LabeledRows:
+    """N rows, in a seeded order.
+
+    Attributes:
+        uids: Their content keys.
+        files: The file that each is from.
+        truth_N: True classes 0-5.
+        vectors_ND: Unit vectors.
+    """
+
+    uids: list[str]
+    files: np.ndarray
+    truth_N: np.ndarray
+    vectors_ND: np.ndarray
+
+
+def labeled_rows(share: float = 1.0) -> LabeledRows:
+    """A seeded draw of rows; their vectors are kept in the temporary folder for the next call.
+
+    With ``MIXUP_BENCH_VECTORS``, an .npz of ``uids`` and ``vectors``, rows are drawn of those only.
+
+    Args:
+        share: Of the rows that ``CLASS_OF`` names.
+    """
+    given = _given()
+    found: dict[str, tuple[str, int, str]] = {}
+    for name, (count, class_of) in CLASS_OF.items():
+        rows = pq.read_table(DATA / f"{name}.parquet").to_pylist()
+        left = round(share * count)
+        for at in np.random.default_rng(0).permutation(len(rows)).tolist():
+            if left == 0:
+                break
+            with suppress(RecordError):  # such as an empty answer
+                turns = parse_row(rows[at]).turns
+                uid = uid_of(turns)
+                if uid not in found and (given is None or uid in given):
+                    found[uid] = (name, class_of(rows[at]), embed_text(turns))
+                    left -= 1
+    uids = [list(found)[at] for at in np.random.default_rng(1).permutation(len(found)).tolist()]
+    files, truth, texts = zip(*(found[uid] for uid in uids), strict=True)
+    if given is not None:
+        vectors = np.array([given[uid] for uid in uids])
+    else:
+        vectors = _vectors(uids, list(texts))
+    return LabeledRows(uids, np.array(files), np.array(truth), vectors)
+
+
+def _given() -> dict[str, np.ndarray] | None:
+    path = os.environ.get("MIXUP_BENCH_VECTORS")
+    if not path:
+        return None
+    with np.load(path, allow_pickle=False) as held:
+        return dict(zip(held["uids"].tolist(), held["vectors"], strict=True))
+
+
+def _vectors(uids: list[str], texts: list[str]) -> np.ndarray:
+    kept = Path(tempfile.gettempdir()) / f"mixup-labeled-{content_key(uids)}.npy"
+    if kept.exists():
+        return np.load(kept)
+    print(f"\nembedding {len(texts):,} rows once, at about 25 a second; kept as {kept}")
+    vectors = SentenceEncoder(MINILM, cpus=2).encode(texts).vectors_ND
+    np.save(kept, vectors)
+    return vectors
