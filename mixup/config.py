@@ -10,7 +10,15 @@ import difflib
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from mixup.records import content_key
 
@@ -261,13 +269,37 @@ class DecontaminateConfig(Section):
     question of up to 260 words, more of a longer one, which is mostly pasted code or text."""
 
 
+AS_NUMBER, AS_SECTION, AS_WORD = "as_number", "as_section", "as_word"
+"""The forms of a value that may have several."""
+
+
+def _section_or_number(value: object) -> str:
+    """The form of a value, so that only what is wrong with that form is said."""
+    return AS_SECTION if isinstance(value, dict | PrecisionTarget) else AS_NUMBER
+
+
+def _word_or_number(value: object) -> str:
+    return AS_WORD if isinstance(value, str) else AS_NUMBER
+
+
+class PrecisionTarget(Section):
+    """A cut that is found, not stated."""
+
+    precision: Annotated[float, Field(gt=0, lt=1)]
+    """The expected share of truly high-quality rows among those that are kept."""
+
+
 class CurateConfig(Section):
     """Quality posterior, long-tail score and near-duplicates."""
 
     threshold: Annotated[int, Field(ge=1, le=5)] = 4
     """High quality means a rating class of at least this (the paper's tau)."""
-    keep_at: Share = 0.5
-    """A row is high-quality when P(rating >= threshold) is at least this."""
+    keep_at: Annotated[
+        Annotated[Share, Tag(AS_NUMBER)] | Annotated[PrecisionTarget, Tag(AS_SECTION)],
+        Discriminator(_section_or_number),
+    ] = 0.5
+    """A row is high-quality when P(rating >= threshold) is at least this. `{precision: 0.9}` finds
+    the lowest such number whose rows are expected to be truly high-quality for that share."""
     margin: Share = 0.05
     """How far beyond keep_at a row must come to change sides on a later night."""
     neighbors: Count = 16
@@ -285,8 +317,18 @@ class CurateConfig(Section):
     """A row is visible in a neighboring cell whose centroid is less similar by at most this."""
     cell_copies: Annotated[int, Field(ge=1, le=3)] = 3
     """Most cells in which a row is visible, its own among them."""
-    effective_votes: Annotated[float, Field(gt=0)] = 4.0
-    """How many independent votes the neighbors are worth: the tempering of the posterior."""
+    effective_votes: Annotated[
+        Annotated[Literal["auto"], Tag(AS_WORD)] | Annotated[float, Field(gt=0), Tag(AS_NUMBER)],
+        Discriminator(_word_or_number),
+    ] = "auto"
+    """How many independent votes the neighbors are worth: the tempering of the posterior. `auto`
+    takes the number with which neighbors predict the observed ratings best."""
+    suspicion: Literal["bootstrap", "reference", "off"] = "bootstrap"
+    """The test of observed ratings by their neighbors', where a pool is large enough to tell the
+    errors of its rater. `reference` draws and searches anew in each epoch as DS2's code does, in a
+    pool that is one cell."""
+    cure_at: Share = 0.5
+    """Confidence from which a suspicious rating is replaced by what its neighbors suggest."""
     reliability: Annotated[float, Field(gt=0, lt=1)] = 0.85
     """Probability that an observed rating is the true class."""
     smoothing: Annotated[float, Field(gt=0)] = 0.01
@@ -298,6 +340,8 @@ class CurateConfig(Section):
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
+        if isinstance(self.keep_at, PrecisionTarget):
+            return self
         if not self.margin <= min(self.keep_at, 1 - self.keep_at):
             raise ValueError(f"keep_at {self.keep_at} -/+ margin {self.margin} leaves 0 to 1")
         return self
@@ -449,6 +493,14 @@ class RefreshConfig(Section):
     def _window(self) -> Self:
         if self.distill.max_tokens >= self.distill.context_tokens:
             raise ValueError("distill.max_tokens must be below distill.context_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        """A precision is told by the pool's own ratings, of which a library is none."""
+        is_sought = isinstance(self.curate.keep_at, PrecisionTarget)
+        if is_sought and isinstance(self.rate, ReferenceRater) and self.rate.library:
+            raise ValueError("curate.keep_at.precision needs a pool without rate.library")
         return self
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from mixup.config import Section, nearest_key
+from mixup.config import AS_NUMBER, AS_SECTION, AS_WORD, Section, nearest_key
 from mixup.errors import ConfigError
 
 _C = TypeVar("_C", bound=Section)
@@ -126,7 +126,7 @@ def _short(text: str) -> str:
 
 def _keys(place: tuple[int | str, ...]) -> list[str]:
     """A place without the kinds that pydantic puts after a choice: `rate` and, there, `engine`."""
-    steps = [str(step) for step in place]
+    steps = [str(step) for step in place if step not in (AS_NUMBER, AS_SECTION, AS_WORD)]
     if steps[:1] == ["rate"]:
         if steps[1:3] == ["judge", "engine"] and steps[3:4] in (["endpoint"], ["vllm"]):
             del steps[3]
@@ -145,7 +145,9 @@ def describe(model: type[Section], prefix: str = "") -> Iterator[tuple[str, str,
             default = "required" if found.is_required() else json.dumps(found.default, default=str)
             yield key, default, text
             continue
-        yield key, "", text or " ".join((sections[0].__doc__ or "").split())
+        is_plain = isinstance(found.default, int | float | str)  # a section in one of its forms
+        plain = json.dumps(found.default) if is_plain else ""
+        yield key, plain, text or " ".join((sections[0].__doc__ or "").split())
         if len(sections) > 1:
             kind = "required" if found.is_required() else json.dumps(found.default.type)
             yield f"{key}.type", kind, _choices(sections)

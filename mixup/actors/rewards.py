@@ -95,14 +95,23 @@ class RewardSettings:
     library: str | None
 
     @classmethod
-    def of(cls, config: RefreshConfig, encoder: str, library: str | None) -> RewardSettings:
-        """The settings of a refresh, with the revisions of its encoder and reference library."""
+    def of(
+        cls, config: RefreshConfig, encoder: str, library: str | None, effective_votes: float
+    ) -> RewardSettings:
+        """The settings of a refresh.
+
+        Args:
+            config: The job's config.
+            encoder: The encoder's revision.
+            library: The reference library's revision.
+            effective_votes: The worth of its votes, as stated or as fitted with it.
+        """
         return cls(
             mode=config.reward.mode,
             similarity=similarity_of(config.embed.model, config.embed.similarity),
             threshold=config.curate.threshold,
             neighbors=config.curate.neighbors,
-            effective_votes=config.curate.effective_votes,
+            effective_votes=effective_votes,
             encoder=encoder,
             library=library,
         )

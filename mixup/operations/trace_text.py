@@ -11,6 +11,11 @@ from mixup.report.wording import fate_label, score, visible, words
 from mixup.rewards.rubric import COMPONENTS
 
 _SHOWN_RELEASES = 8
+_ORIGINS = {
+    "own": ", as observed",
+    "neighbors": ", as its neighbors suggest",
+    "posterior": ", the likeliest by its neighbors",
+}
 _CURATED = (("quality", "quality"), ("long tail", "long_tail"))
 
 
@@ -116,9 +121,19 @@ def _curation(curation: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     reason = f" ({words(curation['reason'])})" if curation["reason"] else ""
     rows = [("tier", f"{words(curation['tier'])}{reason}")]
     rows += [(label, score(curation[name])) for label, name in _CURATED]
+    if curation["curated_rating"] is not None:
+        origin = _ORIGINS.get(curation["rating_origin"], "")
+        rows.append(("curated rating", f"{curation['curated_rating']}{origin}"))
+    if curation["suspicious"] is not None:
+        rows.append(("own rating", _tested(curation)))
     if curation["duplicate_of"]:
         rows.append(("duplicate of", curation["duplicate_of"]))
     return rows
+
+
+def _tested(curation: Mapping[str, Any]) -> str:
+    found = "suspicious" if curation["suspicious"] else "not suspicious"
+    return f"{found} (in {score(curation['misrated'])} of the tests)"
 
 
 def _cluster(found: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mixup.actors.rewards import RewardSettings
 from mixup.config import JudgeRater, RefreshConfig
 from mixup.operations.releases import lineage_rows, memberships, releases_of
+from mixup.quality.scores import FALLBACK_VOTES
 from mixup.records import bucket_of
 from mixup.stages.decontaminate import has_questions
 from mixup.stages.publish import current_release
@@ -99,7 +100,12 @@ class View:
         models = self.models
         if self.config is None or "encoder" not in models:
             return None
-        settings = RewardSettings.of(self.config, models["encoder"], models.get("reference"))
+        votes = self.manifest.get("scores", {}).get("effective_votes")
+        if votes is None:  # of before it was fitted
+            stated = self.config.curate.effective_votes
+            votes = FALLBACK_VOTES if stated == "auto" else stated
+        reference = models.get("reference")
+        settings = RewardSettings.of(self.config, models["encoder"], reference, votes)
         known = self.questions is not None and has_questions(self.workspace, self.questions)
         return Judge.of(self.config.reward, settings, self.questions if known else None)
 

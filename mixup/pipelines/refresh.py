@@ -57,10 +57,11 @@ from mixup.stages.publish import (
     write_data,
 )
 from mixup.stages.rate import BAD_RATING, rate
-from mixup.stages.reference import current_reference, load_reference, rating_noise
+from mixup.stages.reference import current_fit, current_reference, load_reference
 from mixup.stages.reference_files import build_from_files
 from mixup.stages.reward import reward_missing, reward_state
 from mixup.stages.run import RunContext, StageState, Stopwatch
+from mixup.stages.scores import pool_scores
 from mixup.stages.select import select
 from mixup.stages.summary import (
     Release,
@@ -289,6 +290,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
     with workspace.staged_folder(f"releases/{name}") as folder:
         task = ray.remote(num_cpus=0.1)(write_data)
         arguments = (workspace, tables, context.pool, selected(chosen), judge, config.seed, folder)
+        fit = current_fit(workspace, plan.cells().scoring())
         release = Release(
             name=name,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -302,7 +304,8 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
             quarantine=quarantine,
             unreached=unreached,
             questions=plan.questions,
-            noise=rating_noise(workspace, plan.library_revision(workspace)),
+            noise=fit.noise if fit else None,
+            scores=pool_scores(fit, plan.cells()),
             seconds=watch.seconds,
         )
         publish(workspace, name, folder, manifest_of(context, release), digest_of(context, release))

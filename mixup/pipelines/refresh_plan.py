@@ -35,10 +35,12 @@ from mixup.stages.publish import (
 )
 from mixup.stages.rate import rate_state, rater_revision
 from mixup.stages.reference import (
+    current_fit,
     reference_revision,
 )
 from mixup.stages.reward import reward_state
 from mixup.stages.run import RunContext, StageState
+from mixup.stages.scores import effective_votes
 from mixup.stages.sources import SourceFile, find_files
 from mixup.stages.survey import SURVEYED
 from mixup.stages.verdicts import Judge
@@ -98,7 +100,9 @@ class Plan:
 
     def rewards(self, workspace: Workspace) -> RewardSettings:
         """What decides rewards, with the workspace's present reference library."""
-        return RewardSettings.of(self.config, self.encoder, self.library_revision(workspace))
+        fit = current_fit(workspace, self.cells().scoring())
+        votes, _ = effective_votes(fit, self.config.curate)
+        return RewardSettings.of(self.config, self.encoder, self.library_revision(workspace), votes)
 
     def judge(self, workspace: Workspace) -> Judge:
         """The rules for samples."""

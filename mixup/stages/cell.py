@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.config import ClusterConfig, ColumnRater, CurateConfig, RefreshConfig, Similarity
-from mixup.quality.curation import CurationSettings
 from mixup.quality.transition import UNRATED
 from mixup.records import Turn
 from mixup.stages.embed import vectors_from_arrow
@@ -64,23 +63,6 @@ class CellSettings:
             questions=questions,
         )
 
-    def curation(self) -> CurationSettings:
-        """The settings of the scores."""
-        config = self.curate
-        return CurationSettings(
-            threshold=config.threshold,
-            neighbors=config.neighbors,
-            transition_neighbors=config.transition_neighbors,
-            long_tail_neighbors=config.long_tail_neighbors,
-            effective_votes=config.effective_votes,
-            reliability=config.reliability,
-            smoothing=config.smoothing,
-            min_rated=config.min_rated,
-            keep_at=config.keep_at,
-            margin=config.margin,
-            duplicate_similarity=self.similarity.near_duplicate,
-        )
-
     def grouping(self) -> list[Any]:
         """JSON data that decides which rows may form a cluster: with others, all are regrouped."""
         return [
@@ -91,9 +73,12 @@ class CellSettings:
         ]
 
     def scoring(self) -> list[Any]:
-        """JSON data that decides the reference library."""
-        fit = [self.curate.transition, self.curate.transition_neighbors, self.curate.smoothing]
-        return [self.encoder, self.rater, self.library, self.similarity.near_duplicate, *fit]
+        """JSON data that decides the reference library and what is fitted with it."""
+        config = self.curate
+        fit = [config.transition, config.transition_neighbors, config.smoothing]
+        cast = [config.neighbors, config.min_rated, self.only_rated]
+        near_duplicate = self.similarity.near_duplicate
+        return [self.encoder, self.rater, self.library, near_duplicate, *fit, *cast]
 
     def everything(self) -> list[Any]:
         """JSON data of all settings."""

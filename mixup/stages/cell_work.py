@@ -10,20 +10,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import reduce
 
 import pyarrow as pa
 
-from mixup.quality.curation import Library
 from mixup.records import bucket_of
-from mixup.stages.cell import Cell, CellSettings
+from mixup.stages.cell import CellSettings
 from mixup.stages.cell_rows import cells_of, stage_bucket
-from mixup.stages.curate_cell import curate_cell
+from mixup.stages.curate_cell import Scoring, curate_cell
 from mixup.stages.ingest import clear_staging
 from mixup.stages.outcomes import gather_clusters, gather_curation
 from mixup.stages.pieces import Piece, PieceWriter
 from mixup.stages.placing import Placement
-from mixup.stages.reference import Reference, current_reference
-from mixup.stages.reference_fit import LIBRARY_ROWS, CountedCells, count_cells, save_library
+from mixup.stages.reference import current_reference
+from mixup.stages.reference_fit import CountedCells, Shares, count_cells, save_library
 from mixup.stages.run import Manifest, RunContext, commit_stream
 from mixup.tables import Snapshot
 from mixup.workspace import Workspace
@@ -77,31 +77,16 @@ class DoneCells:
 def do_cells(work: CellWork, regroup: bool, pieces: Sequence[Piece]) -> DoneCells:
     """Score and group some cells, one after another; runs in a worker."""
     workspace, settings = work.workspace, work.settings
-    reference = current_reference(workspace, settings.scoring())
-    transition = reference and reference.transition
+    scoring = Scoring.of(current_reference(workspace, settings.scoring()), settings)
     name = f"{pieces[0].partition:07d}"
     writers = {table: PieceWriter(workspace, work.folder, f"{table}-{name}") for table in OUTCOMES}
     for cell in cells_of(workspace, pieces):
-        library = _voters(cell, reference, settings)
-        found = curate_cell(cell, settings, library, transition, regroup=regroup)
+        found = curate_cell(cell, settings, scoring, regroup=regroup)
         for table, rows in zip(OUTCOMES, found, strict=True):
             writers[table].add(_partitioned(rows, workspace.buckets))
     for writer in writers.values():
         writer.flush()
     return DoneCells(writers["curation"].pieces, writers["clusters"].pieces)
-
-
-def _voters(cell: Cell, reference: Reference | None, settings: CellSettings) -> Library | None:
-    """The library that votes in a cell; None: its own rated rows, with those that visit it.
-
-    Where too few of them are rated, the rows of the whole pool's library do.
-    """
-    if reference is None:
-        return None
-    rated = (cell.ratings_N >= 0).sum() + (cell.visitors.ratings_M >= 0).sum()
-    if settings.library is None and rated >= settings.curate.min_rated:
-        return None
-    return Library(reference.vectors_LD, reference.ratings_L, reference.uids)
 
 
 def _partitioned(rows: pa.Table, buckets: int) -> pa.Table:
@@ -141,17 +126,18 @@ def fit_library(
 ) -> None:
     """Fit the pool's own library on all cells."""
     rated = sum(cell.rated for cell in placement.cells.values())
-    share = min(1.0, LIBRARY_ROWS / rated)
-    arguments = [(share, group) for group in _groups(pieces, placement)]
-    counted = list(context.each(_count_cells, work, arguments))
+    shares = Shares.of(rows=placement.rows, rated=rated)
+    arguments = [(shares, group) for group in _groups(pieces, placement)]
+    # Added up as they come: the driver holds the counts of one task, not of all.
+    counted = reduce(CountedCells.plus, context.each(_count_cells, work, arguments))
     next(context.each(_save_library, work, [(counted, rated)]))
 
 
-def _count_cells(work: CellWork, share: float, pieces: Sequence[Piece]) -> CountedCells:
-    return count_cells(work.workspace, work.settings, pieces, work.folder, share)
+def _count_cells(work: CellWork, shares: Shares, pieces: Sequence[Piece]) -> CountedCells:
+    return count_cells(work.workspace, work.settings, pieces, work.folder, shares)
 
 
-def _save_library(work: CellWork, counted: Sequence[CountedCells], rated: int) -> None:
+def _save_library(work: CellWork, counted: CountedCells, rated: int) -> None:
     save_library(work.workspace, work.settings, counted, rated)
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from mixup.errors import LedgerError
+from mixup.errors import ConfigError, LedgerError
 from mixup.ledger import StageCounts
 from mixup.lock import ensure_held
 from mixup.records import content_key
@@ -32,9 +32,11 @@ from mixup.stages.compact import compact
 from mixup.stages.curate_cell import UNRATED
 from mixup.stages.fitted_cells import place_pool
 from mixup.stages.ingest import STAGING
+from mixup.stages.outcomes import RATINGS_TESTED
 from mixup.stages.placing import Placement
 from mixup.stages.pool_rows import POOLED
 from mixup.stages.reference import (
+    current_fit,
     current_reference,
     forget_reference,
     reference_revision,
@@ -46,6 +48,7 @@ from mixup.stages.run import (
     Stopwatch,
     stage_state,
 )
+from mixup.stages.scores import pool_scores
 from mixup.tables import Committer, snapshot
 from mixup.workspace import Workspace
 
@@ -87,7 +90,7 @@ def curate_and_cluster(
         unit="records",
         rows_in=totals["rows"],
         parts={tier: totals[tier] for tier in TIERS},
-        extra={name: totals[name] for name in ("cells", "cells_done")},
+        extra={name: totals[name] for name in ("cells", "cells_done", *RATINGS_TESTED)},
         seconds=watch.seconds,
     ).check()
     clustered = StageCounts(
@@ -125,6 +128,7 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
     """Place the pool, do the cells in which something has changed, and count all outcomes.
 
     Raises:
+        ConfigError: If the cells cannot be scored as configured.
         LedgerError: If a row of the pool has no outcome, or two.
     """
     workspace = context.workspace
@@ -133,6 +137,7 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
     fitted, placement, places = place_pool(context, settings, tables)
     folder = f"{STAGING}/{context.run}-cells"
     every = frozenset(cell for cell, found in placement.cells.items() if found.rows)
+    _check_cells(settings, len(every))
     tables = {**tables, "places": places}
     work = CellWork(workspace, tables, context.pool, settings, folder, alive=every, cells=every)
     is_due = _is_fit_due(workspace, placement, settings)
@@ -142,6 +147,7 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
         pieces = staged_rows(context, work)
         if is_due:
             fit_library(context, work, pieces, placement)
+        pool_scores(current_fit(workspace, settings.scoring()), settings)  # what it raises
         _forget(work)
         totals = finish_cells(context, work, pieces, placement, regroup=regroup)
     if totals["rows"] != placement.rows:
@@ -149,6 +155,14 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
     ensure_held(workspace, context.token)
     _remember(work, placement, fitted.fit)
     return totals + Counter(cells=len(every), cells_done=len(work.cells))
+
+
+def _check_cells(settings: CellSettings, cells: int) -> None:
+    if settings.curate.suspicion == "reference" and cells > 1:
+        raise ConfigError(
+            f"curate.suspicion=reference draws from all rated rows at once, and the pool is {cells}"
+            " cells; use curate.suspicion=bootstrap, or a curate.cell_rows that holds the pool"
+        )
 
 
 def _is_fit_due(workspace: Workspace, placement: Placement, settings: CellSettings) -> bool:

@@ -3,62 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mixup.quality.curation import Curation, Library, curate
+from mixup.quality.curation import Curation, curate
+from mixup.quality.curation_settings import CurationSettings
+from mixup.quality.library import Library
+from mixup.quality.rating_test import RatingTest
 from mixup.quality.transition import Transition
 from mixup.records import TABLES
 from mixup.selection.acceptance import CONTAMINATED
 from mixup.stages.cell import Cell, CellSettings
 from mixup.stages.cluster import SINGLETON, cluster_cell, passed_over
+from mixup.stages.rating_counts import row_ids
+from mixup.stages.reference import Reference
+from mixup.stages.scores import curation_settings, pool_scores, rating_test
 
 UNRATED = "unrated"
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """With what all cells of a pool are scored.
+
+    Attributes:
+        numbers: The settings of the scores.
+        library: Who votes everywhere; None: the rated rows of each cell and its visitors.
+        fallback: Who votes where too few of them are rated; None: nobody.
+        transition: T and p; None where too little is rated.
+        test: How ratings are tested; None: they are not.
+    """
+
+    numbers: CurationSettings
+    library: Library | None
+    fallback: Library | None
+    transition: Transition | None
+    test: RatingTest | None
+
+    @classmethod
+    def of(cls, reference: Reference | None, settings: CellSettings) -> Scoring:
+        """The scoring with a reference library; None where too little is rated."""
+        fit = reference.fit if reference else None
+        scores = pool_scores(fit, settings)
+        pool = reference and Library(reference.vectors_LD, reference.ratings_L, reference.uids)
+        return cls(
+            numbers=curation_settings(scores, settings),
+            library=pool if settings.library else None,
+            fallback=pool,
+            transition=fit and fit.transition,
+            test=rating_test(fit, scores, settings),
+        )
+
+
 def curate_cell(
-    cell: Cell,
-    settings: CellSettings,
-    library: Library | None,
-    transition: Transition | None,
-    *,
-    regroup: bool,
+    cell: Cell, settings: CellSettings, scoring: Scoring, *, regroup: bool
 ) -> tuple[pa.Table, pa.Table]:
     """The rows of the tables ``curation`` and ``clusters`` for one cell.
 
     Args:
         cell: Its rows and visitors.
         settings: What decides.
-        library: Who votes; None: the rated rows of the cell and its visitors.
-        transition: T and p of the pool; None where too little is rated.
+        scoring: With what all cells are scored.
         regroup: Whether all clusters are made anew.
     """
-    curation = _curate(cell, settings, library, transition)
+    curation = _curate(cell, settings, scoring)
     clusters = cluster_cell(cell, curation, settings, regroup=regroup)
     return _curation_rows(cell, curation, clusters, settings), clusters
 
 
-def _curate(
-    cell: Cell,
-    settings: CellSettings,
-    library: Library | None,
-    transition: Transition | None,
-) -> Curation:
-    near = cell.visitors
+def _curate(cell: Cell, settings: CellSettings, scoring: Scoring) -> Curation:
+    near, uids = cell.visitors, [*cell.uids, *cell.visitors.uids]
     has_visitors = len(near.uids) > 0
     curation = curate(
         np.concatenate([cell.vectors_ND, near.vectors_MD]) if has_visitors else cell.vectors_ND,
         np.concatenate([cell.ratings_N, near.ratings_M]),
         np.concatenate([cell.ages_N, near.ages_M]),
         [*cell.tiers, *([None] * len(near.uids))],
-        library,
-        transition,
-        settings.curation(),
-        uids_N=[*cell.uids, *near.uids],
+        scoring.library,
+        scoring.transition,
+        scoring.numbers,
+        uids_N=uids,
         visitors=len(near.uids),
+        fallback=scoring.fallback,
+        test=scoring.test,
+        ids_N=row_ids(uids),
     )
     if settings.only_rated:
         curation = _without_unrated(cell, curation)
@@ -70,11 +101,14 @@ def _curate(
 def _without_unrated(cell: Cell, curation: Curation) -> Curation:
     """The curation with rows that have no rating of their own as unrated."""
     unrated = (cell.ratings_N < 0) & (curation.tier_N != "duplicate")
+    origin = curation.origin_N.copy()
+    origin[unrated] = None
     return replace(
         curation,
         quality_N=np.where(unrated, np.nan, curation.quality_N),
         confidence_N=np.where(unrated, np.nan, curation.confidence_N),
         curated_rating_N=np.where(unrated, -1, curation.curated_rating_N),
+        origin_N=origin,
         tier_N=np.where(unrated, UNRATED, curation.tier_N),
     )
 
@@ -94,11 +128,16 @@ def _curation_rows(
             "cell": cell.number,
             "task": cell.tasks[row],
             "curated_rating": _number(curation.curated_rating_N[row], missing=-1),
+            "rating_origin": curation.origin_N[row],
             "confidence": _number(curation.confidence_N[row]),
             "quality": _number(curation.quality_N[row]),
             "long_tail": _number(curation.long_tail_N[row]),
             "duplicate_of": _representative(cell, curation, row),
             "licence": cell.licences[row],
+            "suspicious": _tested(curation, row),
+            "misrated": _number(curation.misrated_N[row]),
+            "suggested_rating": _number(curation.suggested_rating_N[row], missing=-1),
+            "suggested_confidence": _number(curation.suggested_confidence_N[row]),
             "tier": curation.tier_N[row],
             "cluster": cluster_of.get(uid),
             "reason": reasons.get(row),
@@ -130,6 +169,11 @@ def _representative(cell: Cell, curation: Curation, row: int) -> str | None:
         return None
     home = len(cell.uids)
     return cell.uids[leader] if leader < home else cell.visitors.uids[leader - home]
+
+
+def _tested(curation: Curation, row: int) -> bool | None:
+    """Whether a rating is suspicious; null where it was not tested."""
+    return None if np.isnan(curation.misrated_N[row]) else bool(curation.suspicious_N[row])
 
 
 def _number(value: Any, missing: int | None = None) -> Any:

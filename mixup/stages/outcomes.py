@@ -23,6 +23,7 @@ from mixup.tables import Snapshot, read_files, write_file
 from mixup.workspace import Workspace
 
 NO_EMBEDDING = "no_embedding"
+RATINGS_TESTED = ("ratings_tested", "ratings_suspicious", "ratings_replaced")
 
 
 def gather_curation(
@@ -105,8 +106,14 @@ def _blind_rows(rows: pa.Table) -> pa.Table:
 
 
 def _counts(curation: pa.Table) -> Counter[str]:
-    """Rows by tier; low ones by what became of them."""
+    """Rows by tier, low ones by what became of them; and ratings by what their test said."""
     counts = Counter(curation["tier"].to_pylist())
+    tested = curation["suspicious"]
+    replaced = pc.equal(curation["rating_origin"], "neighbors")
+    found = [pc.sum(pc.is_valid(tested)), pc.sum(tested), pc.sum(replaced)]
+    counts.update(
+        {name: count.as_py() or 0 for name, count in zip(RATINGS_TESTED, found, strict=True)}
+    )
     low = curation.filter(pc.equal(curation["tier"], "low"))
     counts.update(reason or "members" for reason in low["reason"].to_pylist())
     return counts

@@ -1,4 +1,4 @@
-"""The reference library: the rated examples that vote on quality, with T and p, fitted and kept.
+"""The reference library: the rated examples that vote on quality, and what was fitted with it.
 
 It is an artifact of the workspace, ``fitted/reference/REVISION/``, reused until what decides it
 changes or the number of rated rows has drifted: one new row must not move scores everywhere.
@@ -7,19 +7,41 @@ changes or the number of rated rows has drifted: one new row must not move score
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 
+from mixup.quality.ballots import Ballots
+from mixup.quality.rating_test import PoolThresholds
 from mixup.quality.shrinkage import RatingNoise
-from mixup.quality.transition import Transition
+from mixup.quality.transition import RATING_CLASSES, Transition
 from mixup.records import content_key
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
 from mixup.workspace import Workspace
 
 _POINTER = "fitted/reference.json"
+
+
+@dataclass(frozen=True)
+class RatingFit:
+    """What was fitted of a pool's ratings, beside the library.
+
+    Attributes:
+        transition: T and p, with which votes are read.
+        noise: What the ratings say of the rater.
+        test: Up to where ratings are not suspicious.
+        effective_votes: How many independent votes the neighbors are worth; None: not to be told.
+        ballots: On what the quality of the rows rests.
+    """
+
+    transition: Transition
+    noise: RatingNoise
+    test: PoolThresholds
+    effective_votes: float | None
+    ballots: Ballots
 
 
 @dataclass(frozen=True)
@@ -31,46 +53,41 @@ class Reference:
         uids: The L records' uids.
         vectors_LD: Unit vectors.
         ratings_L: Observed rating classes 0-5.
-        transition: T and p, with which votes are read.
+        fit: What was fitted with it.
     """
 
     revision: str
     uids: list[str]
     vectors_LD: np.ndarray
     ratings_L: np.ndarray
-    transition: Transition
+    fit: RatingFit
+
+    @property
+    def transition(self) -> Transition:
+        """T and p, with which votes are read."""
+        return self.fit.transition
 
 
 def fit_reference(
-    uids: list[str],
-    vectors_LD: np.ndarray,
-    ratings_L: np.ndarray,
-    *,
-    transition: Transition,
-    decides: object,
+    uids: list[str], vectors_LD: np.ndarray, ratings_L: np.ndarray, fit: RatingFit, decides: object
 ) -> Reference:
-    """A library with the transition that was fitted for it, under the name of its content.
+    """A library with what was fitted for it, under the name of its content.
 
     Args:
         uids: The L records.
         vectors_LD: Unit vectors.
         ratings_L: Observed ratings 0-5.
-        transition: T and p.
+        fit: What was fitted.
         decides: JSON data of what else decided the library: encoder, rater, settings.
     """
     content = sorted(zip(uids, ratings_L.tolist(), strict=True))
-    fitted = [transition.classes.tolist(), transition.matrix_CC.tolist()]
-    revision = content_key("reference", decides, content, fitted)
-    return Reference(revision, uids, vectors_LD, ratings_L, transition)
+    found = [_transition_json(fit.transition), _scores_json(fit)]
+    revision = content_key("reference", decides, content, found)
+    return Reference(revision, uids, vectors_LD, ratings_L, fit)
 
 
 def save_reference(
-    workspace: Workspace,
-    reference: Reference,
-    decides: object,
-    noise: RatingNoise,
-    *,
-    rated: int,
+    workspace: Workspace, reference: Reference, decides: object, *, rated: int
 ) -> None:
     """Write the artifact, then the pointer that makes it the current one.
 
@@ -78,7 +95,6 @@ def save_reference(
         workspace: The workspace.
         reference: The library.
         decides: What decided it.
-        noise: What the ratings say of the rater.
         rated: How many rows were rated at the fit.
     """
     folder = f"fitted/reference/{reference.revision}"
@@ -89,19 +105,12 @@ def save_reference(
             "vector": vectors_to_arrow(reference.vectors_LD),
         }
     )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    workspace.write_bytes(f"{folder}/library.parquet", sink.getvalue().to_pybytes())
-    transition = reference.transition
-    workspace.write_json(
-        f"{folder}/transition.json",
-        {
-            "classes": transition.classes.tolist(),
-            "matrix": transition.matrix_CC.tolist(),
-            "prior": transition.prior_C.tolist(),
-        },
-    )
-    workspace.write_json(f"{folder}/noise.json", asdict(noise))
+    fit = reference.fit
+    _write_table(workspace, f"{folder}/library.parquet", table)
+    _write_table(workspace, f"{folder}/ballots.parquet", _ballots_table(fit.ballots))
+    workspace.write_json(f"{folder}/transition.json", _transition_json(fit.transition))
+    workspace.write_json(f"{folder}/noise.json", asdict(fit.noise))
+    workspace.write_json(f"{folder}/scores.json", _scores_json(fit))
     workspace.write_json(
         _POINTER,
         {
@@ -110,6 +119,41 @@ def save_reference(
             "rated": rated,
         },
     )
+
+
+def _write_table(workspace: Workspace, path: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    workspace.write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _transition_json(transition: Transition) -> dict[str, Any]:
+    return {
+        "classes": transition.classes.tolist(),
+        "matrix": transition.matrix_CC.tolist(),
+        "prior": transition.prior_C.tolist(),
+    }
+
+
+def _scores_json(fit: RatingFit) -> dict[str, Any]:
+    return {
+        "effective_votes": fit.effective_votes,
+        "thresholds": fit.test.thresholds_C.tolist(),
+        "untested": fit.test.reason,
+    }
+
+
+_VOTES = [f"votes_{rating}" for rating in range(RATING_CLASSES)]
+
+
+def _ballots_table(ballots: Ballots) -> pa.Table:
+    votes = dict(zip(_VOTES, ballots.votes_BC.T, strict=True))
+    return pa.table({**votes, "own": ballots.own_B, "rows": ballots.rows_B})
+
+
+def _ballots_of(table: pa.Table) -> Ballots:
+    votes = np.column_stack([table[name].to_numpy() for name in _VOTES])
+    return Ballots(votes, table["own"].to_numpy(), table["rows"].to_numpy())
 
 
 def current_reference(
@@ -147,24 +191,38 @@ def forget_reference(workspace: Workspace) -> None:
 
 def load_reference(workspace: Workspace, revision: str) -> Reference:
     """Read a library by its revision."""
-    folder = f"fitted/reference/{revision}"
-    filesystem, root = workspace.filesystem()
-    table = pq.read_table(f"{root}/{folder}/library.parquet", filesystem=filesystem)
-    fitted = workspace.read_json(f"{folder}/transition.json")
-    transition = Transition(
-        np.array(fitted["classes"]), np.array(fitted["matrix"]), np.array(fitted["prior"])
-    )
+    table = _read_table(workspace, f"fitted/reference/{revision}/library.parquet")
     vectors_LD = vectors_from_arrow(table["vector"])
     ratings_L = table["rating"].to_numpy().astype(np.int64)
-    return Reference(revision, table["uid"].to_pylist(), vectors_LD, ratings_L, transition)
+    fit = load_fit(workspace, revision)
+    return Reference(revision, table["uid"].to_pylist(), vectors_LD, ratings_L, fit)
 
 
-def rating_noise(workspace: Workspace, revision: str | None) -> RatingNoise | None:
-    """What the fit of a library found of the rater; None without a library."""
-    found = None
-    if revision is not None:
-        found = workspace.read_json(f"fitted/reference/{revision}/noise.json")
-    return None if found is None else _NOISE.validate_python(found)
+def load_fit(workspace: Workspace, revision: str) -> RatingFit:
+    """Read what was fitted with a library, which is small, without the library."""
+    folder = f"fitted/reference/{revision}"
+    fitted = workspace.read_json(f"{folder}/transition.json")
+    scores = workspace.read_json(f"{folder}/scores.json")
+    return RatingFit(
+        transition=Transition(
+            np.array(fitted["classes"]), np.array(fitted["matrix"]), np.array(fitted["prior"])
+        ),
+        noise=_NOISE.validate_python(workspace.read_json(f"{folder}/noise.json")),
+        test=PoolThresholds(np.array(scores["thresholds"]), scores["untested"]),
+        effective_votes=scores["effective_votes"],
+        ballots=_ballots_of(_read_table(workspace, f"{folder}/ballots.parquet")),
+    )
+
+
+def current_fit(workspace: Workspace, decides: object) -> RatingFit | None:
+    """What was fitted with the current library; None where none was fitted for what decides it."""
+    revision = reference_revision(workspace, decides)
+    return None if revision is None else load_fit(workspace, revision)
+
+
+def _read_table(workspace: Workspace, path: str) -> pa.Table:
+    filesystem, root = workspace.filesystem()
+    return pq.read_table(f"{root}/{path}", filesystem=filesystem)
 
 
 _NOISE = pydantic.TypeAdapter(RatingNoise)

@@ -15,7 +15,8 @@ from mixup.quality.transition import compress
 from mixup.records import uid_of
 from mixup.stages.cell import CellSettings
 from mixup.stages.rate import FieldRater, observed_rating
-from mixup.stages.reference_fit import count_rows, save_library_of
+from mixup.stages.rating_counts import count_rows
+from mixup.stages.reference_fit import save_library_of
 from mixup.stages.rows import read_rows
 from mixup.stages.sources import Chunk, SourceFile
 from mixup.stages.streams import RawRow

@@ -1,8 +1,8 @@
 """Fitting the pool's own reference library: T and p from counts over cells, and the rows that vote.
 
 Each cell counts the ratings of its rated rows and of their neighbors, near-duplicates left out; the
-counts of all cells are summed. So the fit is linear in the pool, and no task holds more than a cell
-and, at the end, the library.
+counts of all cells are summed. So the fit is linear in the pool, each cell is seen once, and no
+task holds more than a cell and, at the end, the library.
 """
 
 from __future__ import annotations
@@ -13,62 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mixup.quality.consensus import consensus_counts
-from mixup.quality.curation import library_rows
-from mixup.quality.neighbors import top_k
-from mixup.quality.shrinkage import rating_noise, transition_of
-from mixup.quality.transition import (
-    RATING_CLASSES,
-    UNRATED,
-    rating_pairs,
-    transition_of_pairs,
-)
+from mixup.quality.transition import UNRATED
 from mixup.stages.cell import Cell, CellSettings
 from mixup.stages.cell_rows import cells_of
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
 from mixup.stages.pieces import Piece, PieceWriter
 from mixup.stages.pool_rows import uniform
+from mixup.stages.rating_counts import RatingCounts, count_rows, fit_ratings
 from mixup.stages.reference import fit_reference, save_reference
 from mixup.workspace import Workspace
 
 LIBRARY_ROWS = 200_000
 """Most rows of a library, drawn by their keys: reward actors hold all of them."""
 
-
-BOOTSTRAP = 100
-"""Replicates of the bootstrap of T and p."""
-
-
-@dataclass(frozen=True)
-class RatingCounts:
-    """What some rated rows and their neighbors say of ratings; counts of parts are added up.
-
-    Attributes:
-        pairs: ``rating_pairs`` of the rows.
-        ratings_C: How many of these have each of the six ratings.
-        triples_BCCC: ``consensus_counts`` of the rows.
-    """
-
-    pairs: np.ndarray
-    ratings_C: np.ndarray
-    triples_BCCC: np.ndarray
-
-    @classmethod
-    def sum(cls, parts: Sequence[RatingCounts]) -> RatingCounts:
-        """The counts of all parts, at least one."""
-        return cls(
-            np.sum([part.pairs for part in parts], axis=0),
-            np.sum([part.ratings_C for part in parts], axis=0),
-            np.sum([part.triples_BCCC for part in parts], axis=0),
-        )
-
-
-@dataclass(frozen=True)
-class CountedRows:
-    """The counts of a cell's own rows, and which of its rows, visitors included, vote in it."""
-
-    counts: RatingCounts
-    voters: np.ndarray
+BALLOT_ROWS = 1_000_000
+"""About so many rows have their ballots counted at most, which bounds what the driver holds."""
 
 
 @dataclass(frozen=True)
@@ -78,48 +37,38 @@ class CountedCells:
     counts: RatingCounts
     pieces: Sequence[Piece]
 
+    def plus(self, other: CountedCells) -> CountedCells:
+        """Both."""
+        counts = RatingCounts.sum([self.counts, other.counts])
+        return CountedCells(counts, [*self.pieces, *other.pieces])
 
-def count_rows(
-    vectors_ND: np.ndarray,
-    ratings_N: np.ndarray,
-    ages_N: np.ndarray,
-    uids_N: Sequence[str],
-    home: int,
-    settings: CellSettings,
-) -> CountedRows:
-    """Count the ratings of rows and of their nearest others, near-duplicates left out of both.
 
-    Args:
-        vectors_ND: Unit vectors.
-        ratings_N: Observed ratings, -1 for unrated.
-        ages_N: Distinct ranks, smallest = oldest.
-        uids_N: The rows' uids.
-        home: So many of the first rows are counted; the others are neighbors only.
-        settings: What decides.
+@dataclass(frozen=True)
+class Shares:
+    """Which shares of a pool's rows are drawn at a fit, by their keys.
+
+    Attributes:
+        library: Of the rated rows, for the library.
+        ballots: Of all rows, for the ballots.
     """
-    voters = library_rows(vectors_ND, ratings_N, ages_N, settings.similarity.near_duplicate)
-    vectors, ratings = vectors_ND[voters], np.asarray(ratings_N)[voters]
-    own = np.flatnonzero(voters < home)
-    wanted = max(_TRIPLE, settings.curate.transition_neighbors)
-    near = top_k(vectors[own], vectors, wanted, own_M=own).indices_MK
-    observed = np.full((len(own), _TRIPLE), UNRATED)
-    observed[:, : near.shape[1]] = ratings[near[:, :_TRIPLE]]
-    ids = np.array([int(uids_N[int(row)][:16], 16) for row in voters[own]], np.uint64)
-    counts = RatingCounts(
-        rating_pairs(ratings, near[:, : settings.curate.transition_neighbors], own),
-        np.bincount(ratings[own], minlength=RATING_CLASSES),
-        consensus_counts(ratings[own], observed[:, 0], observed[:, 1], ids, replicates=BOOTSTRAP),
-    )
-    return CountedRows(counts, voters)
 
+    library: float
+    ballots: float
 
-_TRIPLE = 2  # neighbors beside the row itself
+    @classmethod
+    def of(cls, *, rows: int, rated: int) -> Shares:
+        """The shares of a pool of so many rows."""
+        return cls(min(1.0, LIBRARY_ROWS / max(rated, 1)), min(1.0, BALLOT_ROWS / max(rows, 1)))
 
 
 def count_cells(
-    workspace: Workspace, settings: CellSettings, pieces: Sequence[Piece], folder: str, share: float
+    workspace: Workspace,
+    settings: CellSettings,
+    pieces: Sequence[Piece],
+    folder: str,
+    shares: Shares,
 ) -> CountedCells:
-    """Count the ratings of some cells, and draw a share of the rated rows; runs in a worker."""
+    """Count the ratings of some cells, and draw rows of the library; runs in a worker."""
     parts: list[RatingCounts] = []
     writer = PieceWriter(workspace, folder, f"library-{pieces[0].partition:07d}")
     for cell in cells_of(workspace, pieces):
@@ -132,11 +81,21 @@ def count_cells(
             [*cell.uids, *near.uids],
             home,
             settings,
+            _cast(cell, settings, shares.ballots),
         )
         parts.append(counted.counts)
-        _draw(writer, cell, counted.voters[counted.voters < home], share)
+        _draw(writer, cell, counted.voters[counted.voters < home], shares.library)
     writer.flush()
     return CountedCells(RatingCounts.sum(parts), writer.pieces)
+
+
+def _cast(cell: Cell, settings: CellSettings, share: float) -> np.ndarray:
+    """The rows of a cell, visitors included, that may become originals, of a share of all."""
+    drawn = np.array([uniform(uid) < share for uid in cell.uids], dtype=bool)
+    kept = drawn & ~cell.contaminated_N
+    if settings.only_rated:
+        kept &= cell.ratings_N != UNRATED
+    return np.concatenate([kept, np.zeros(len(cell.visitors.uids), dtype=bool)])
 
 
 def _draw(writer: PieceWriter, cell: Cell, rows: np.ndarray, share: float) -> None:
@@ -152,7 +111,7 @@ def _draw(writer: PieceWriter, cell: Cell, rows: np.ndarray, share: float) -> No
 
 
 def save_library(
-    workspace: Workspace, settings: CellSettings, counted: Sequence[CountedCells], rated: int
+    workspace: Workspace, settings: CellSettings, counted: CountedCells, rated: int
 ) -> None:
     """Make the library of what all cells counted the current one; runs in a worker.
 
@@ -162,12 +121,11 @@ def save_library(
         counted: Of all cells.
         rated: How many rows of the pool are rated, near-duplicates among them.
     """
-    pieces = [piece for part in counted for piece in part.pieces]
-    rows = pa.concat_tables([piece.read(workspace) for piece in pieces]).sort_by("uid")
+    rows = pa.concat_tables([piece.read(workspace) for piece in counted.pieces]).sort_by("uid")
     save_library_of(
         workspace,
         settings,
-        RatingCounts.sum([part.counts for part in counted]),
+        counted.counts,
         rows["uid"].to_pylist(),
         vectors_from_arrow(rows["vector"]),
         rows["rating"].to_numpy().astype(np.int64),
@@ -186,13 +144,6 @@ def save_library_of(
     rated: int,
 ) -> None:
     """Make the library of some rated rows, and of what was counted, the current one."""
-    transition = transition_of_pairs(
-        counts.pairs, counts.ratings_C, smoothing=settings.curate.smoothing
-    )
-    chosen = transition_of(counts.triples_BCCC)
-    if settings.curate.transition == "consensus" and chosen.transition is not None:
-        transition = chosen.transition
-    reference = fit_reference(
-        uids, vectors_LD, ratings_L, transition=transition, decides=settings.scoring()
-    )
-    save_reference(workspace, reference, settings.scoring(), rating_noise(chosen), rated=rated)
+    fit = fit_ratings(counts, settings)
+    reference = fit_reference(uids, vectors_LD, ratings_L, fit, settings.scoring())
+    save_reference(workspace, reference, settings.scoring(), rated=rated)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from mixup.config import RefreshConfig
 from mixup.ledger import StageCounts
+from mixup.quality.scores import PoolScores
 from mixup.quality.shrinkage import RatingNoise
 from mixup.report.clusters import CLUSTERS_SHOWN, draw
 from mixup.report.digest import (
@@ -74,6 +75,7 @@ class Release:
     unreached: Sequence[str]
     questions: str | None
     noise: RatingNoise | None
+    scores: PoolScores
     seconds: float
 
 
@@ -87,6 +89,7 @@ def manifest_of(context: RunContext, release: Release) -> dict[str, Any]:
         "config": release.config.model_dump(mode="json"),
         "config_fingerprint": release.config.fingerprint(),
         "rating_noise": None if release.noise is None else asdict(release.noise),
+        "scores": asdict(release.scores),
         "counts": {**asdict(_counts(release)), "clusters": sum(survey.cluster_sizes.values())},
         "fates": release.selection.fates,
         "tables": {name: found.version for name, found in release.tables.items()},
@@ -153,6 +156,7 @@ def digest_of(context: RunContext, release: Release) -> Digest:
         quarantine=dict(release.quarantine),
         ratings=tuple(survey.ratings.get(rating, 0) for rating in range(6)),
         noise=release.noise,
+        scores=release.scores,
         quality_pool=_bins(survey.bins, "quality_pool"),
         quality_release=tuple(unit_bins(quality).tolist()),
         long_tail_pool=_bins(survey.bins, "long_tail_pool"),

@@ -184,7 +184,7 @@ def _rewards(config: RefreshConfig) -> list[dict]:
         similarity=similarity_of(config.embed.model, config.embed.similarity),
         threshold=config.curate.threshold,
         neighbors=config.curate.neighbors,
-        effective_votes=config.curate.effective_votes,
+        effective_votes=4.0,
         encoder="e",
         library=None,
     )

@@ -132,7 +132,7 @@ def test_the_column_rater_leaves_unrated_rows_out(workspace):
     for row in found.values():
         assert (row["tier"], row["reason"]) == ("unrated", "unrated")
         assert row["quality"] is None
-        assert row["curated_rating"] is None
+        assert row["curated_rating"] is row["rating_origin"] is None
         assert row["cluster"] is None
 
 

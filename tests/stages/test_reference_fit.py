@@ -9,8 +9,8 @@ import pytest
 from made_pool import Row, add, make_workspace, settings
 
 from mixup.config import CurateConfig
-from mixup.stages.reference import current_reference, rating_noise
-from mixup.stages.reference_fit import RatingCounts, count_rows
+from mixup.stages.rating_counts import RatingCounts, count_rows
+from mixup.stages.reference import current_fit, current_reference
 
 TOPICS, ROWS = 12, 40
 ERRORS = 0.25
@@ -83,8 +83,7 @@ def test_the_errors_of_the_rater_are_found_and_kept_with_the_library(tmp_path, c
     made_pool.curate(workspace, made=made)
     reference = current_reference(workspace, made.scoring())
     assert reference is not None
-    noise = rating_noise(workspace, reference.revision)
-    assert noise is not None
+    noise = reference.fit.noise
     assert (noise.source, noise.classes) == ("shrunk", (1, 4))
     assert "at least 5000" in noise.detail
     assert np.allclose(np.diag(noise.matrix), 1 - ERRORS, atol=0.12)
@@ -110,11 +109,10 @@ def test_too_few_ratings_say_nothing_of_the_rater(tmp_path):
     made_pool.curate(workspace, made=made)
     reference = current_reference(workspace, made.scoring())
     assert reference is not None
-    noise = rating_noise(workspace, reference.revision)
-    assert noise is not None
+    noise = reference.fit.noise
     assert (noise.source, noise.matrix) == ("none", ())
     assert len(reference.transition.classes) == 2  # and votes are read as by default
 
 
-def test_a_library_that_does_not_exist_has_no_noise(tmp_path):
-    assert rating_noise(make_workspace(tmp_path / "w"), None) is None
+def test_without_a_library_nothing_is_fitted(tmp_path):
+    assert current_fit(make_workspace(tmp_path / "w"), settings().scoring()) is None

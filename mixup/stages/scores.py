@@ -1,0 +1,115 @@
+"""The numbers with which cells are scored: from the config, and fitted on the pool."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixup.config import CurateConfig, PrecisionTarget
+from mixup.quality.agreement import SuspicionSettings
+from mixup.quality.ballots import ballot_quality
+from mixup.quality.curation_settings import CurationSettings
+from mixup.quality.rating_test import RatingTest
+from mixup.quality.scores import FALLBACK_KEEP_AT, FALLBACK_VOTES, PoolScores
+from mixup.quality.threshold import PrecisionCurve, cut_of, margin_at, precision_curve
+from mixup.quality.transition import Transition
+from mixup.stages.cell import CellSettings
+from mixup.stages.reference import RatingFit
+
+
+def pool_scores(fit: RatingFit | None, settings: CellSettings) -> PoolScores:
+    """The numbers of a pool.
+
+    Args:
+        fit: What was fitted; None where too little is rated.
+        settings: What decides.
+
+    Raises:
+        ConfigError: The stated precision cannot be reached.
+    """
+    votes, votes_detail = effective_votes(fit, settings.curate)
+    curve = None if fit is None or settings.library else _curve(fit, settings.curate, votes)
+    keep_at, margin, keep_detail = _cut(curve, settings.curate)
+    return PoolScores(
+        effective_votes=votes,
+        votes_detail=votes_detail,
+        keep_at=keep_at,
+        margin=margin,
+        keep_detail=keep_detail,
+        curve=curve,
+        untested=_untested(fit, settings),
+    )
+
+
+def effective_votes(fit: RatingFit | None, config: CurateConfig) -> tuple[float, str]:
+    """How many independent votes the neighbors are worth, and where that is from."""
+    if config.effective_votes != "auto":
+        return config.effective_votes, "as configured"
+    if fit is None or fit.effective_votes is None:
+        return FALLBACK_VOTES, "the default: the ratings cannot tell how many fit them best"
+    return fit.effective_votes, "those that predict the ratings of rows from their neighbors best"
+
+
+def _curve(fit: RatingFit, config: CurateConfig, votes: float) -> PrecisionCurve | None:
+    if len(fit.transition.classes) < 2:
+        return None
+    quality = ballot_quality(
+        fit.ballots,
+        fit.transition,
+        threshold=config.threshold,
+        effective_votes=votes,
+        reliability=config.reliability,
+    )
+    return precision_curve(quality, fit.ballots.rows_B)
+
+
+def _cut(curve: PrecisionCurve | None, config: CurateConfig) -> tuple[float, float, str]:
+    if not isinstance(config.keep_at, PrecisionTarget):
+        return config.keep_at, config.margin, "as configured"
+    wanted = config.keep_at.precision
+    if curve is None or not curve.cuts:
+        margin = margin_at(FALLBACK_KEEP_AT, config.margin)
+        why = f"the default: too little is rated to tell where a precision of {wanted} begins"
+        return FALLBACK_KEEP_AT, margin, why
+    keep_at = cut_of(curve, wanted)
+    return keep_at, margin_at(keep_at, config.margin), f"the lowest with a precision of {wanted}"
+
+
+def _untested(fit: RatingFit | None, settings: CellSettings) -> str | None:
+    if settings.curate.suspicion == "off":
+        return "curate.suspicion is off"
+    if settings.library:
+        return "the library is of other files than the pool"
+    if fit is None:
+        return "too few rows are rated"
+    return fit.test.reason
+
+
+def curation_settings(scores: PoolScores, settings: CellSettings) -> CurationSettings:
+    """The settings of the scores of a cell."""
+    config = settings.curate
+    return CurationSettings(
+        threshold=config.threshold,
+        neighbors=config.neighbors,
+        transition_neighbors=config.transition_neighbors,
+        long_tail_neighbors=config.long_tail_neighbors,
+        effective_votes=scores.effective_votes,
+        reliability=config.reliability,
+        smoothing=config.smoothing,
+        min_rated=config.min_rated,
+        keep_at=scores.keep_at,
+        margin=scores.margin,
+        duplicate_similarity=settings.similarity.near_duplicate,
+    )
+
+
+def rating_test(
+    fit: RatingFit | None, scores: PoolScores, settings: CellSettings
+) -> RatingTest | None:
+    """How the ratings of a cell are tested; None: they are not."""
+    if fit is None or scores.untested is not None:
+        return None
+    noise, epochs = fit.noise, None
+    if settings.curate.suspicion == "reference":
+        epochs = Transition(np.array(noise.classes), np.array(noise.matrix), np.array(noise.prior))
+    numbers = SuspicionSettings(cure_at=settings.curate.cure_at)
+    return RatingTest(fit.test.thresholds_C, epochs, numbers)
