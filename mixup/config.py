@@ -302,6 +302,10 @@ class CurateConfig(Section):
     the lowest such number whose rows are expected to be truly high-quality for that share."""
     margin: Share = 0.05
     """How far beyond keep_at a row must come to change sides on a later night."""
+    predictor: Literal["regression", "neighbors"] = "regression"
+    """What tells a row's quality before its own rating is heard: `regression`, a logistic
+    regression on the embedding, fitted on the rated rows; `neighbors`, the votes of its rated
+    neighbors (KNN-Bayes), as in the quality reward. With one rating class, votes."""
     neighbors: Count = 16
     """Rated neighbors that vote on a row."""
     transition: Literal["cooccurrence", "consensus"] = "cooccurrence"

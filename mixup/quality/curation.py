@@ -9,11 +9,13 @@ import numpy as np
 
 from mixup.errors import ShapeError
 from mixup.quality.curation_settings import CurationSettings
-from mixup.quality.knn_bayes import judge
+from mixup.quality.knn_bayes import Judged, judge, judged_by
 from mixup.quality.library import Library, oldest_rated
 from mixup.quality.long_tail import long_tail_scores
 from mixup.quality.neighbors import check_order, near_duplicate_of, top_k, unit_vectors
+from mixup.quality.posterior import with_own_rating
 from mixup.quality.rating_test import RatingOutcome, RatingTest, ratings_after_test
+from mixup.quality.regression import Regression, folds_of_rated
 from mixup.quality.threshold import tiers
 from mixup.quality.transition import UNRATED, Transition, check_ratings
 
@@ -74,6 +76,7 @@ def curate(
     fallback: Library | None = None,
     test: RatingTest | None = None,
     ids_N: np.ndarray | None = None,
+    regression: Regression | None = None,
 ) -> Curation:
     """Curates the rows of one cell; the outcome does not depend on their order.
 
@@ -87,7 +90,9 @@ def curate(
       suggest, if they are sure enough. The suggestion is the curated rating and no more: votes and
       quality are those of observed ratings, whose errors T and ``reliability`` already weigh. With
       curated ratings in their place quality ranked real rows worse (AUC 0.90 against 0.93).
-    - Quality is the tempered KNN-Bayes posterior times the likelihood of the own rating.
+    - Quality is the tempered KNN-Bayes posterior times the likelihood of the own rating. A
+      regression, where one is given, takes the posterior's place; it tells a rated row by the
+      model that did not see that row's fold.
     - A library of fewer than ``min_rated`` rows, or a transition of one class only, cannot tell
       good from bad. Then a rated row is judged by its own rating alone, with a uniform prior, and
       an unrated row is ``unrated``, for the reason given.
@@ -108,6 +113,7 @@ def curate(
         fallback: Who votes where too few of the rated rows may; of the whole pool.
         test: How ratings are tested; None: they are not.
         ids_N: A distinct 64-bit integer a row, needed for a test.
+        regression: Fitted before; it needs uids. None: votes tell quality.
 
     Raises:
         ShapeError: Arrays that do not fit each other, vectors that are not of unit norm, or
@@ -138,7 +144,14 @@ def curate(
         library = fallback
     library, own = _library(vectors, ratings, voters, library, uids_N, by_age)
     curated = outcome.curated_N[home]
-    judged = judge(vectors[home], ratings[home], curated, library, own[home], transition, settings)
+    if regression is None:
+        near, given = own[home], ratings[home]
+        judged = judge(vectors[home], given, curated, library, near, transition, settings)
+    else:
+        if uids_N is None:
+            raise ShapeError("a regression needs uids, to leave the fold of a rated row out")
+        uids = [uids_N[row] for row in by_age[home].tolist()]
+        judged = _regressed(vectors[home], ratings[home], curated, uids, regression, settings)
     duplicate = leader[home] != home
     previous = None if previous_tier_N is None else np.asarray(previous_tier_N, object)
     held = None if previous is None else previous[by_age[home]]
@@ -160,6 +173,20 @@ def curate(
         tier_N=tier[back],
         reason_N=judged.reason[back],
     )
+
+
+def _regressed(
+    vectors: np.ndarray,
+    ratings: np.ndarray,
+    curated: np.ndarray,
+    uids: Sequence[str],
+    regression: Regression,
+    settings: CurationSettings,
+) -> Judged:
+    classes = regression.classes
+    q = regression.probabilities(vectors, folds_of_rated(ratings, uids))
+    q = with_own_rating(q, ratings, classes, reliability=settings.reliability)
+    return judged_by(q, curated, classes, settings.threshold, None)
 
 
 def _origins(rating: np.ndarray, own: np.ndarray, curated: np.ndarray) -> np.ndarray:

@@ -77,12 +77,21 @@ def judge(
         votes = neighbor_votes(voters, found.indices_MK, classes)
         q = posterior(votes, transition, effective_votes=settings.effective_votes)
     q = with_own_rating(q, ratings, classes, reliability=settings.reliability)
-    return _judged(q, curated, classes, settings.threshold, reason)
+    return judged_by(q, curated, classes, settings.threshold, reason)
 
 
-def _judged(
+def judged_by(
     q: np.ndarray, curated: np.ndarray, classes: np.ndarray, threshold: int, reason: str | None
 ) -> Judged:
+    """The outcome of P(class), with the own rating in it.
+
+    Args:
+        q: Of the C classes, (N, C).
+        curated: The ratings that are kept, -1 for unrated, (N,).
+        classes: The classes.
+        threshold: Lowest rating that counts as high.
+        reason: Why quality is unknown where a row is unrated; None: it is known.
+    """
     rating = np.where(curated == UNRATED, most_likely_class(q, classes), curated)
     # A curated rating that is not among the classes matches no column: probability 0.
     confidence = np.where(rating[:, None] == classes, q, 0.0).sum(axis=1)

@@ -12,15 +12,16 @@ chosen by how well these predict the ratings that they did not see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from mixup.errors import ShapeError
 from mixup.quality.neighbors import unit_vectors
-from mixup.quality.transition import nearest_classes
+from mixup.quality.transition import UNRATED, nearest_classes
 
 FOLDS = 5
 STRENGTHS = (30.0, 10.0, 3.0, 1.0, 0.3)
@@ -29,8 +30,10 @@ STRENGTHS = (30.0, 10.0, 3.0, 1.0, 0.3)
 _SEARCH_ROWS = 20_000  # the strength of a prior does not depend on the rows: so many choose it
 _SHARE_FLOOR = 1e-12  # of a rating that the model rules out
 _MOST_STEPS = 200
-_CONVERGED = 1e-6  # relative fall of the loss, about what float32 products resolve
+_CONVERGED = 1e-7  # relative fall of the loss
 _FLAT = 1e-5  # largest slope of the mean loss
+_BLOCK_ROWS = 8192  # of float64 at a time
+_DECIMALS = 4  # of weights: float64 sums differ far below by the number of threads
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,27 @@ class Regression:
                 f"offsets {self.offsets_FC.shape}"
             )
 
+    def as_json(self) -> dict[str, Any]:
+        """The parts as JSON data, exactly."""
+        return {
+            "classes": self.classes.tolist(),
+            "weights": self.weights_FCD.tolist(),
+            "offsets": self.offsets_FC.tolist(),
+            "strength": self.strength,
+        }
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, Any]) -> Regression:
+        """What ``as_json`` gave."""
+        weights, offsets = (np.array(parts[name], np.float32) for name in ("weights", "offsets"))
+        return cls(np.array(parts["classes"]), weights, offsets, parts["strength"])
+
     def probabilities(self, vectors_MD: np.ndarray, folds_M: np.ndarray) -> np.ndarray:
         """P(class), float64 of shape (M, C).
 
         Args:
             vectors_MD: Unit vectors.
-            folds_M: ``folds_of`` rated rows; -1 for unrated ones, which all rows tell of.
+            folds_M: ``folds_of_rated`` the rows.
 
         Raises:
             ShapeError: Vectors of another dimension, or folds that do not fit.
@@ -80,13 +98,20 @@ class Regression:
         q = np.empty((len(vectors), len(self.classes)))
         for model in np.unique(folds + 1):
             rows = folds + 1 == model
-            q[rows] = _softmax(vectors[rows] @ self.weights_FCD[model].T + self.offsets_FC[model])
+            # Not a matrix product, in which a row's last bits depend on the rows beside it.
+            logits = np.einsum("md,cd->mc", vectors[rows], self.weights_FCD[model])
+            q[rows] = _softmax(logits + self.offsets_FC[model])
         return q
 
 
 def folds_of(uids: Sequence[str]) -> np.ndarray:
     """The fold of each record, int64 from 0 to ``FOLDS`` - 1: its uid's first 60 bits, modulo."""
     return np.fromiter((int(uid[:15], 16) % FOLDS for uid in uids), np.int64, len(uids))
+
+
+def folds_of_rated(ratings_N: np.ndarray, uids: Sequence[str]) -> np.ndarray:
+    """The folds of rated rows, and -1 for unrated ones, as ``Regression.probabilities`` wants."""
+    return np.where(np.asarray(ratings_N) == UNRATED, UNRATED, folds_of(uids))
 
 
 def fit_regression(
@@ -97,7 +122,7 @@ def fit_regression(
     errors_CC: np.ndarray | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Regression:
-    """The models of a library of rated rows, deterministic but for the order of float sums.
+    """The models of a library of rated rows, the same for any number of threads.
 
     Args:
         vectors_LD: Unit vectors. Near-duplicates must have been left out.
@@ -110,16 +135,17 @@ def fit_regression(
     Raises:
         ShapeError: Arrays that do not fit each other, fewer than two classes, or no row.
 
-    Source: Patrini et al. 2017 for the forward correction.
+    Source: Patrini et al. 2017 for the forward correction; Breiman et al. 1984 for the rule of one
+    standard error, by which the strength is chosen.
     """
     problem = _problem(vectors_LD, ratings_L, folds_L, classes, errors_CC)
     strength = strengths[0]
     if len(strengths) > 1:
         strength = _best_strength(problem.first(_SEARCH_ROWS), sorted(strengths, reverse=True))
-    whole = _fit(problem, strength, problem.start())
-    models = [whole]
-    models += [_fit(problem.without(fold), strength, whole) for fold in range(FOLDS)]
-    stacked = np.stack(models).astype(np.float32)
+    parts = [problem, *(problem.without(fold) for fold in range(FOLDS))]
+    # Each starts anew: what a fold's model starts from must not have seen the fold either.
+    models = np.stack([_fit(part, strength, part.start()) for part in parts])
+    stacked = np.round(models, _DECIMALS).astype(np.float32)
     return Regression(np.asarray(classes), stacked[:, :, :-1], stacked[:, :, -1], strength)
 
 
@@ -142,9 +168,6 @@ class _Problem:
 
     def without(self, fold: int) -> _Problem:
         return self.rows(self.folds != fold)
-
-    def only(self, fold: int) -> _Problem:
-        return self.rows(self.folds == fold)
 
     def start(self) -> np.ndarray:
         """No weights, and offsets by the shares of the ratings; of shape (C, D + 1)."""
@@ -175,22 +198,30 @@ def _problem(
 
 
 def _best_strength(problem: _Problem, strengths: Sequence[float]) -> float:
-    """The strength whose models tell best of the folds they did not see; the higher of equal ones.
+    """The strongest prior that tells of unseen folds as well as the best, within its noise.
 
-    Each fold begins with the strongest prior, whose fit starts that of the next one.
+    That is, whose log-likelihood of a row falls short of the best one's by no more than the
+    standard error of their difference. Each fold begins with the strongest, whose fit starts that
+    of the next one.
+
+    Args:
+        problem: The rows.
+        strengths: Falling.
     """
-    totals = np.zeros(len(strengths))
+    told = np.empty((len(strengths), len(problem.folds)))
     for fold in np.unique(problem.folds):
-        rest, held = problem.without(fold), problem.only(fold)
-        model = problem.start()
+        rest = problem.without(fold)
+        model, held = rest.start(), problem.folds == fold
         for place, strength in enumerate(strengths):
             model = _fit(rest, strength, model)
-            totals[place] += np.log(_likelihoods(held, model)).sum()
-    return float(strengths[int(totals.argmax())])
+            told[place, held] = np.log(_likelihoods(problem.rows(held), model))
+    short = told[told.mean(axis=1).argmax()] - told
+    noise = short.std(axis=1) / np.sqrt(len(problem.folds))
+    return float(strengths[int(np.argmax(short.mean(axis=1) <= noise))])
 
 
 def _likelihoods(problem: _Problem, model: np.ndarray) -> np.ndarray:
-    q = _softmax(problem.vectors @ model[:, :-1].T.astype(np.float32) + model[:, -1])
+    q = _softmax(problem.vectors.astype(np.float64) @ model[:, :-1].T + model[:, -1])
     return np.maximum((q * problem.chances).sum(axis=1), _SHARE_FLOOR)
 
 
@@ -206,16 +237,19 @@ def _fit(problem: _Problem, strength: float, start: np.ndarray) -> np.ndarray:
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         model = flat.reshape(shape)
         weights, offsets = model[:, :-1], model[:, -1]
-        q = _softmax(vectors @ weights.T.astype(np.float32) + offsets)
-        joint = q * chances
-        likelihood = np.maximum(joint.sum(axis=1), _SHARE_FLOOR)
-        slope = q - joint / likelihood[:, None]  # of each row's logits: prior less posterior
         of_zero = _softmax(offsets[None])[0]
-        total = -np.log(likelihood).sum() - np.log(of_zero + _SHARE_FLOOR).mean()
-        total += strength / 2 * np.square(weights).sum()
+        total = strength / 2 * np.square(weights).sum() - np.log(of_zero + _SHARE_FLOOR).mean()
         gradient = np.empty(shape)
-        gradient[:, :-1] = slope.T.astype(np.float32) @ vectors + strength * weights
-        gradient[:, -1] = slope.sum(axis=0) + of_zero - 1 / len(of_zero)
+        gradient[:, :-1], gradient[:, -1] = strength * weights, of_zero - 1 / len(of_zero)
+        for begin in range(0, len(vectors), _BLOCK_ROWS):
+            block = vectors[begin : begin + _BLOCK_ROWS].astype(np.float64)
+            q = _softmax(block @ weights.T + offsets)
+            joint = q * chances[begin : begin + _BLOCK_ROWS]
+            likelihood = np.maximum(joint.sum(axis=1), _SHARE_FLOOR)
+            slope = q - joint / likelihood[:, None]  # of each row's logits: prior less posterior
+            total -= np.log(likelihood).sum()
+            gradient[:, :-1] += slope.T @ block
+            gradient[:, -1] += slope.sum(axis=0)
         return total / rows, gradient.ravel() / rows
 
     limits = {"maxiter": _MOST_STEPS, "ftol": _CONVERGED, "gtol": _FLAT}

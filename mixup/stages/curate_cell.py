@@ -13,6 +13,7 @@ from mixup.quality.curation import Curation, curate
 from mixup.quality.curation_settings import CurationSettings
 from mixup.quality.library import Library
 from mixup.quality.rating_test import RatingTest
+from mixup.quality.regression import Regression
 from mixup.quality.transition import Transition
 from mixup.records import TABLES
 from mixup.selection.acceptance import CONTAMINATED
@@ -35,6 +36,7 @@ class Scoring:
         fallback: Who votes where too few of them are rated; None: nobody.
         transition: T and p; None where too little is rated.
         test: How ratings are tested; None: they are not.
+        regression: What tells quality instead of votes; None: votes do.
     """
 
     numbers: CurationSettings
@@ -42,6 +44,7 @@ class Scoring:
     fallback: Library | None
     transition: Transition | None
     test: RatingTest | None
+    regression: Regression | None
 
     @classmethod
     def of(cls, reference: Reference | None, settings: CellSettings) -> Scoring:
@@ -55,6 +58,7 @@ class Scoring:
             fallback=pool,
             transition=fit and fit.transition,
             test=rating_test(fit, scores, settings),
+            regression=fit.regressed.regression if fit and fit.regressed else None,
         )
 
 
@@ -90,6 +94,7 @@ def _curate(cell: Cell, settings: CellSettings, scoring: Scoring) -> Curation:
         fallback=scoring.fallback,
         test=scoring.test,
         ids_N=row_ids(uids),
+        regression=scoring.regression,
     )
     if settings.only_rated:
         curation = _without_unrated(cell, curation)

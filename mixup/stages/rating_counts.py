@@ -62,10 +62,17 @@ class RatingCounts:
 
 @dataclass(frozen=True)
 class CountedRows:
-    """The counts of a cell's own rows, and which of its rows, visitors included, vote in it."""
+    """The counts of a cell's own rows, and which rows vote in it or may become originals.
+
+    Attributes:
+        counts: The counts.
+        voters: Rows that vote, visitors included.
+        cast: Its own rows of which the ballots were counted.
+    """
 
     counts: RatingCounts
     voters: np.ndarray
+    cast: np.ndarray
 
 
 def row_ids(uids_N: Sequence[str]) -> np.ndarray:
@@ -119,7 +126,7 @@ def count_rows(
         sketch_CB=suspicion_sketch(ratings, few, ids, test, rows_M=tested),
         ballots=_ballots(vectors_ND, ratings_N, voters, cast, settings),
     )
-    return CountedRows(counts, voters)
+    return CountedRows(counts, voters, cast)
 
 
 def _ballots(

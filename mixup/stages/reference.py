@@ -20,6 +20,7 @@ from mixup.quality.shrinkage import RatingNoise
 from mixup.quality.transition import RATING_CLASSES, Transition
 from mixup.records import content_key
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
+from mixup.stages.regression_fit import RegressionFit, load_regression, save_regression
 from mixup.workspace import Workspace
 
 _POINTER = "fitted/reference.json"
@@ -34,7 +35,8 @@ class RatingFit:
         noise: What the ratings say of the rater.
         test: Up to where ratings are not suspicious.
         effective_votes: How many independent votes the neighbors are worth; None: not to be told.
-        ballots: On what the quality of the rows rests.
+        ballots: On what the quality of the rows rests where votes tell it.
+        regressed: What tells quality instead of votes; None: votes do.
     """
 
     transition: Transition
@@ -42,6 +44,7 @@ class RatingFit:
     test: PoolThresholds
     effective_votes: float | None
     ballots: Ballots
+    regressed: RegressionFit | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def save_reference(
     workspace.write_json(f"{folder}/transition.json", _transition_json(fit.transition))
     workspace.write_json(f"{folder}/noise.json", asdict(fit.noise))
     workspace.write_json(f"{folder}/scores.json", _scores_json(fit))
+    if fit.regressed is not None:
+        save_regression(workspace, folder, fit.regressed)
     workspace.write_json(
         _POINTER,
         {
@@ -211,6 +216,7 @@ def load_fit(workspace: Workspace, revision: str) -> RatingFit:
         test=PoolThresholds(np.array(scores["thresholds"]), scores["untested"]),
         effective_votes=scores["effective_votes"],
         ballots=_ballots_of(_read_table(workspace, f"{folder}/ballots.parquet")),
+        regressed=load_regression(workspace, folder),
     )
 
 

@@ -17,6 +17,7 @@ from mixup.stages.cell import CellSettings
 from mixup.stages.rate import FieldRater, observed_rating
 from mixup.stages.rating_counts import count_rows
 from mixup.stages.reference_fit import save_library_of
+from mixup.stages.regression_fit import DrawnRows
 from mixup.stages.rows import read_rows
 from mixup.stages.sources import Chunk, SourceFile
 from mixup.stages.streams import RawRow
@@ -60,15 +61,8 @@ def build_from_files(
     vectors_ND, uids = vectors_ND[good], [uids[row] for row in good]
     counted = count_rows(vectors_ND, ratings_N, np.arange(len(uids)), uids, len(uids), settings)
     voters = counted.voters
-    save_library_of(
-        workspace,
-        settings,
-        counted.counts,
-        [uids[row] for row in voters],
-        vectors_ND[voters],
-        ratings_N[voters],
-        rated=len(rated),
-    )
+    library = DrawnRows([uids[row] for row in voters], vectors_ND[voters], ratings_N[voters])
+    save_library_of(workspace, settings, counted.counts, library, library.none(), rated=len(rated))
 
 
 def _rated_text(row: RawRow, rater: FieldRater) -> tuple[str, str, int] | None:

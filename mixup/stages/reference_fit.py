@@ -8,7 +8,7 @@ task holds more than a cell and, at the end, the library.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,12 @@ import pyarrow as pa
 from mixup.quality.transition import UNRATED
 from mixup.stages.cell import Cell, CellSettings
 from mixup.stages.cell_rows import cells_of
-from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
+from mixup.stages.embed import vectors_to_arrow
 from mixup.stages.pieces import Piece, PieceWriter
 from mixup.stages.pool_rows import uniform
 from mixup.stages.rating_counts import RatingCounts, count_rows, fit_ratings
 from mixup.stages.reference import fit_reference, save_reference
+from mixup.stages.regression_fit import PANEL_ROWS, DrawnRows, fit_regression_of
 from mixup.workspace import Workspace
 
 LIBRARY_ROWS = 200_000
@@ -32,15 +33,17 @@ BALLOT_ROWS = 1_000_000
 
 @dataclass(frozen=True)
 class CountedCells:
-    """The counts of some cells, and the rows of them that are in the library."""
+    """The counts of some cells, and the rows of them that are in the library and in the panel."""
 
     counts: RatingCounts
     pieces: Sequence[Piece]
+    panel: Sequence[Piece]
 
     def plus(self, other: CountedCells) -> CountedCells:
         """Both."""
         counts = RatingCounts.sum([self.counts, other.counts])
-        return CountedCells(counts, [*self.pieces, *other.pieces])
+        pieces, panel = [*self.pieces, *other.pieces], [*self.panel, *other.panel]
+        return CountedCells(counts, pieces, panel)
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,21 @@ class Shares:
     Attributes:
         library: Of the rated rows, for the library.
         ballots: Of all rows, for the ballots.
+        panel: Of all rows, for the panel.
     """
 
     library: float
     ballots: float
+    panel: float
 
     @classmethod
     def of(cls, *, rows: int, rated: int) -> Shares:
         """The shares of a pool of so many rows."""
-        return cls(min(1.0, LIBRARY_ROWS / max(rated, 1)), min(1.0, BALLOT_ROWS / max(rows, 1)))
+        return cls(
+            library=min(1.0, LIBRARY_ROWS / max(rated, 1)),
+            ballots=min(1.0, BALLOT_ROWS / max(rows, 1)),
+            panel=min(1.0, PANEL_ROWS / max(rows, 1)),
+        )
 
 
 def count_cells(
@@ -68,9 +77,14 @@ def count_cells(
     folder: str,
     shares: Shares,
 ) -> CountedCells:
-    """Count the ratings of some cells, and draw rows of the library; runs in a worker."""
+    """Count the ratings of some cells, and draw rows of the library and of the panel.
+
+    Runs in a worker.
+    """
     parts: list[RatingCounts] = []
-    writer = PieceWriter(workspace, folder, f"library-{pieces[0].partition:07d}")
+    name = f"{pieces[0].partition:07d}"
+    library = PieceWriter(workspace, folder, f"library-{name}")
+    panel = PieceWriter(workspace, folder, f"panel-{name}")
     for cell in cells_of(workspace, pieces):
         near, home = cell.visitors, len(cell.uids)
         vectors = cell.vectors_ND
@@ -84,9 +98,12 @@ def count_cells(
             _cast(cell, settings, shares.ballots),
         )
         parts.append(counted.counts)
-        _draw(writer, cell, counted.voters[counted.voters < home], shares.library)
-    writer.flush()
-    return CountedCells(RatingCounts.sum(parts), writer.pieces)
+        _draw(library, cell, counted.voters[counted.voters < home], shares.library)
+        if settings.curate.predictor == "regression":
+            _draw(panel, cell, counted.cast, shares.panel)
+    library.flush()
+    panel.flush()
+    return CountedCells(RatingCounts.sum(parts), library.pieces, panel.pieces)
 
 
 def _cast(cell: Cell, settings: CellSettings, share: float) -> np.ndarray:
@@ -121,29 +138,37 @@ def save_library(
         counted: Of all cells.
         rated: How many rows of the pool are rated, near-duplicates among them.
     """
-    rows = pa.concat_tables([piece.read(workspace) for piece in counted.pieces]).sort_by("uid")
-    save_library_of(
-        workspace,
-        settings,
-        counted.counts,
-        rows["uid"].to_pylist(),
-        vectors_from_arrow(rows["vector"]),
-        rows["rating"].to_numpy().astype(np.int64),
-        rated=rated,
-    )
+    library = DrawnRows.read(workspace, counted.pieces)
+    panel = DrawnRows.read(workspace, counted.panel) if counted.panel else library.none()
+    save_library_of(workspace, settings, counted.counts, library, panel, rated=rated)
 
 
 def save_library_of(
     workspace: Workspace,
     settings: CellSettings,
     counts: RatingCounts,
-    uids: list[str],
-    vectors_LD: np.ndarray,
-    ratings_L: np.ndarray,
+    library: DrawnRows,
+    panel: DrawnRows,
     *,
     rated: int,
 ) -> None:
-    """Make the library of some rated rows, and of what was counted, the current one."""
+    """Make the library of some rated rows, and of what was counted, the current one.
+
+    Args:
+        workspace: The workspace.
+        settings: What decides.
+        counts: Of all rows.
+        library: The rated rows that vote.
+        panel: Rows that stand for the pool.
+        rated: How many rows are rated, near-duplicates among them.
+    """
     fit = fit_ratings(counts, settings)
-    reference = fit_reference(uids, vectors_LD, ratings_L, fit, settings.scoring())
+    regressed = fit_regression_of(library, panel, fit.transition.classes, fit.noise, settings)
+    reference = fit_reference(
+        library.uids,
+        library.vectors_ND,
+        library.ratings_N,
+        replace(fit, regressed=regressed),
+        settings.scoring(),
+    )
     save_reference(workspace, reference, settings.scoring(), rated=rated)

@@ -52,6 +52,10 @@ def effective_votes(fit: RatingFit | None, config: CurateConfig) -> tuple[float,
 def _curve(fit: RatingFit, config: CurateConfig, votes: float) -> PrecisionCurve | None:
     if len(fit.transition.classes) < 2:
         return None
+    if fit.regressed is not None:
+        panel = fit.regressed.panel
+        quality = panel.quality(threshold=config.threshold, reliability=config.reliability)
+        return precision_curve(quality, np.ones(len(quality), np.int64))
     quality = ballot_quality(
         fit.ballots,
         fit.transition,

@@ -28,7 +28,7 @@ from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import at_least, neighbor_votes, posterior, with_own_rating
 from mixup.quality.regression import FOLDS, fit_regression
 from mixup.quality.shrinkage import transition_of
-from mixup.quality.tempering import best_votes, tempering_sums
+from mixup.quality.tempering import VOTES_GRID, best_votes, tempering_sums
 from mixup.quality.transition import UNRATED, Transition, cooccurrence
 
 ROWS = int(os.environ.get("MIXUP_BENCH_QUALITY_ROWS", "3000"))
@@ -36,7 +36,7 @@ SEEDS = int(os.environ.get("MIXUP_BENCH_QUALITY_SEEDS", "5"))
 LIBRARY = int(os.environ.get("MIXUP_BENCH_QUALITY_LIBRARY", "20000"))
 RATED = 0.2
 RELIABILITY = 0.75  # of planted ratings
-DEFAULT = "KNN-Bayes, co-occurrence, 4 votes"
+VOTES = "KNN-Bayes, co-occurrence, 4 votes"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Draw:
     ratings_L: np.ndarray
     truth_L: np.ndarray
     vectors_MD: np.ndarray
+    lengths_L: np.ndarray
     lengths_M: np.ndarray
     near_LK: np.ndarray
     near_MK: np.ndarray
@@ -66,6 +67,7 @@ class Draw:
             ratings,
             truth,
             vectors[told],
+            rows.lengths_N[known],
             rows.lengths_N[told],
             near.indices_MK,
             theirs.indices_MK,
@@ -79,6 +81,10 @@ class Draw:
     @property
     def folds_L(self) -> np.ndarray:
         return np.arange(len(self.ratings_L)) % FOLDS
+
+    def by_length(self) -> np.ndarray:
+        """The lengths, with the sign that goes with the ratings of the rated rows."""
+        return self.lengths_M * np.sign(spearmanr(self.lengths_L, self.ratings_L).statistic)
 
     def consensus(self) -> Transition | None:
         """T by consensus, shrunk where so few rows do not tell it; None where nothing does."""
@@ -94,36 +100,60 @@ def neighbors(draw: Draw, transition: Transition, votes: float | None) -> np.nda
     return posterior(h_MC, transition, effective_votes=votes)
 
 
-def tempered(draw: Draw, transition: Transition) -> float | None:
+def tempered(draw: Draw, transition: Transition, *, is_pairs: bool) -> float | None:
     """The votes that tell the rated rows best."""
     votes = neighbor_votes(draw.ratings_L, draw.near_LK, transition.classes)
-    return best_votes(tempering_sums(votes, draw.ratings_L, transition))
+    return best_votes(tempering_sums(votes, draw.ratings_L, transition, is_pairs=is_pairs))
 
 
-def regressed(draw: Draw, transition: Transition | None = None) -> np.ndarray:
-    """P(class) by the regression; with the errors of a transition undone."""
-    errors = None if transition is None else transition.matrix_CC
+def regressed(draw: Draw, errors: np.ndarray | None = None) -> np.ndarray:
+    """P(class) by the regression; the rater's errors, over the classes or all six, are undone."""
+    if errors is not None and len(errors) > len(draw.classes):
+        errors = errors[np.ix_(draw.classes, draw.classes)]
     found = fit_regression(draw.vectors_LD, draw.ratings_L, draw.folds_L, draw.classes, errors)
     return found.probabilities(draw.vectors_MD, np.full(len(draw.vectors_MD), UNRATED))
 
 
-def contenders(draw: Draw) -> Mapping[str, np.ndarray]:
+def pooled(draw: Draw, transition: Transition) -> np.ndarray:
+    """The regression as the prior of the votes, which are worth what tells the rated rows best."""
+    found = fit_regression(draw.vectors_LD, draw.ratings_L, draw.folds_L, draw.classes)
+    columns = np.searchsorted(draw.classes, draw.ratings_L)
+
+    def both(vectors: np.ndarray, folds: np.ndarray, near: np.ndarray, votes: float) -> np.ndarray:
+        heard = neighbor_votes(draw.ratings_L, near, draw.classes)
+        chance = np.exp(heard / near.shape[1] * votes @ np.log(transition.matrix_CC).T)
+        q = found.probabilities(vectors, folds) * chance
+        return q / q.sum(axis=1, keepdims=True)
+
+    def told(votes: float) -> float:
+        q = both(draw.vectors_LD, draw.folds_L, draw.near_LK, votes)
+        return np.log(q[np.arange(len(columns)), columns]).sum()
+
+    votes = max((0.0, *VOTES_GRID), key=told)
+    return both(draw.vectors_MD, np.full(len(draw.vectors_MD), UNRATED), draw.near_MK, votes)
+
+
+def contenders(draw: Draw, errors: np.ndarray | None) -> Mapping[str, np.ndarray]:
     """Scores of shape (M,), or probabilities of shape (M, C)."""
     observed, consensus = cooccurrence(draw.ratings_L, draw.near_LK[:, :3]), draw.consensus()
+    votes = tempered(draw, observed, is_pairs=True)
     found = {
-        "answer length": draw.lengths_M,
+        VOTES: neighbors(draw, observed, 4.0),  # first: the others are compared with it
+        "answer length, longer or shorter": draw.by_length(),
         "mean of neighbors' ratings": draw.ratings_L[draw.near_MK].mean(axis=1),
-        DEFAULT: neighbors(draw, observed, 4.0),
         "KNN-Bayes, co-occurrence, each vote": neighbors(draw, observed, None),
-        "KNN-Bayes, co-occurrence, tempered": neighbors(draw, observed, tempered(draw, observed)),
+        "KNN-Bayes, co-occurrence, tempered": neighbors(draw, observed, votes),
         "regression": regressed(draw),
+        "regression and votes": pooled(draw, observed),
     }
+    if errors is not None:
+        found["regression, errors known"] = regressed(draw, errors)
     if consensus is not None and len(consensus.classes) == len(draw.classes):
-        votes = tempered(draw, consensus)
+        votes = tempered(draw, consensus, is_pairs=False)
         found |= {
             "KNN-Bayes, consensus, 4 votes": neighbors(draw, consensus, 4.0),
             "KNN-Bayes, consensus, tempered": neighbors(draw, consensus, votes),
-            "regression, errors by consensus": regressed(draw, consensus),
+            "regression, errors by consensus": regressed(draw, consensus.matrix_CC),
         }
     return found
 
@@ -167,11 +197,13 @@ def test_quality_of_real_rows(name: str, planted: bool, folder: Path) -> None:
     errors = confused(np.unique(rows.classes_N)) if planted else None
     values: defaultdict[str, list[float]] = defaultdict(list)
     gaps: defaultdict[str, list[float]] = defaultdict(list)
+    more: defaultdict[str, list[float]] = defaultdict(list)
     for seed in range(SEEDS):
         draw, told = Draw.of(rows, seed, errors)
-        for contender, found in contenders(draw).items():
+        for contender, found in contenders(draw, errors).items():
             score = at_least(found, draw.classes, HIGH) if found.ndim == 2 else found
             values[contender].append(agreement(name, score, rows.marks_N[told]))
+            more[contender].append(values[contender][-1] - values[VOTES][-1])
             if found.ndim == 2:
                 high = rows.classes_N[told] >= HIGH
                 gaps[contender].append(calibration_error(score, high))
@@ -179,9 +211,8 @@ def test_quality_of_real_rows(name: str, planted: bool, folder: Path) -> None:
     print(f"\n{name}: {len(rows.uids):,} rows, {high:.3f} high, {RATED:.0%} rated, {SEEDS} draws")
     print(f"  {'':38} {'agreement':>24} {'more than the votes':>26} calibration error")
     for contender, found in values.items():
-        more = np.subtract(found, values[DEFAULT][: len(found)]).tolist()
         gap = spread(gaps[contender]) if contender in gaps else ""
-        print(f"  {contender:38} {spread(found):>24} {spread(more):>26} {gap}")
+        print(f"  {contender:38} {spread(found):>24} {spread(more[contender]):>26} {gap}")
 
 
 @pytest.mark.parametrize("name", list(MARKS))

@@ -94,7 +94,7 @@ def make_workspace(path: object, buckets: int = 1) -> Workspace:
 
 def settings(**changed) -> CellSettings:
     given = {
-        "curate": CurateConfig(min_rated=4, neighbors=3),
+        "curate": CurateConfig(predictor="neighbors", min_rated=4, neighbors=3),
         "cluster": ClusterConfig(max_size=3),
         "similarity": SIMILARITY,
         "encoder": ENCODER,

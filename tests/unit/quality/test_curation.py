@@ -10,6 +10,8 @@ from mixup.quality.curation import TIERS, curate
 from mixup.quality.curation_settings import CurationSettings
 from mixup.quality.knn_bayes import REASONS
 from mixup.quality.library import Library
+from mixup.quality.posterior import at_least, with_own_rating
+from mixup.quality.regression import FOLDS, Regression, folds_of, folds_of_rated
 from mixup.quality.transition import Transition
 
 
@@ -241,3 +243,53 @@ def test_mostly_duplicate_raters_are_too_few_and_the_pool_votes_instead():
     np.testing.assert_array_equal(
         many.quality_N, curate(vectors, ratings, np.arange(100)).quality_N
     )
+
+
+def a_regression(width=24):
+    """A model of the first coordinate alone, steeper in each fold, so that folds can be told."""
+    weights = np.zeros((1 + FOLDS, 2, width), np.float32)
+    weights[:, 1, 0] = 3 + np.arange(1 + FOLDS)
+    return Regression(np.array([1, 5]), weights, np.zeros((1 + FOLDS, 2), np.float32), 1.0)
+
+
+def test_a_regression_takes_the_place_of_votes():
+    vectors, ratings = two_topics(100)
+    ratings[60:] = -1
+    uids = [f"{row:015x}" + 17 * "0" for row in range(100)]
+    model, numbers = a_regression(), CurationSettings()
+    shuffle = np.random.default_rng(0).permutation(100)
+    found = curate(
+        vectors[shuffle],
+        ratings[shuffle],
+        shuffle,
+        regression=model,
+        uids_N=[uids[row] for row in shuffle],
+        settings=numbers,
+    )
+    folds = folds_of_rated(ratings, uids)
+    assert set(folds[60:]) == {-1}
+    assert set(folds[:60]) == set(folds_of(uids)) == set(range(FOLDS))
+    q = model.probabilities(vectors, folds)
+    q = with_own_rating(q, ratings, model.classes, reliability=numbers.reliability)
+    expected = at_least(q, model.classes, numbers.threshold)
+    np.testing.assert_allclose(found.quality_N, expected[shuffle], rtol=1e-5)
+    assert (found.curated_rating_N[ratings[shuffle] < 0] > 0).all()
+
+
+def test_a_regression_tells_rows_that_no_neighbor_could():
+    vectors, _ = two_topics(30)
+    found = curate(
+        vectors,
+        np.full(30, -1),
+        np.arange(30),
+        regression=a_regression(),
+        uids_N=[f"{row:032x}" for row in range(30)],
+    )
+    assert set(found.reason_N) == {None}
+    assert np.isfinite(found.quality_N).all()
+
+
+def test_a_regression_needs_uids():
+    vectors, ratings = two_topics(30)
+    with pytest.raises(ShapeError, match="uids"):
+        curate(vectors, ratings, np.arange(30), regression=a_regression())

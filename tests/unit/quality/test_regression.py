@@ -50,14 +50,14 @@ def test_vectors_that_say_nothing_leave_the_shares():
 
 
 def test_two_rows_by_hand():
-    """Opposite vectors, one of each class: w = (g, -g) with strength * g = sigmoid(-2 g)."""
+    """Opposite vectors, one of each class: w = (g, -g) with strength * g = 2 sigmoid(-2 g)."""
     vectors = np.array([[1.0], [-1.0]], np.float32)
     found = fit_regression(
         vectors, np.array([1, 4]), np.zeros(2, int), np.array([1, 4]), None, [0.5]
     )
     g = 0.0
     for _ in range(200):
-        g += 0.1 * (1 / (1 + np.exp(2 * g)) - 0.5 * g)
+        g += 0.1 * (2 / (1 + np.exp(2 * g)) - 0.5 * g)
     np.testing.assert_allclose(found.weights_FCD[0], [[g], [-g]], atol=2e-3)
     np.testing.assert_allclose(found.offsets_FC[0, 0], found.offsets_FC[0, 1], atol=1e-3)
 
