@@ -18,6 +18,7 @@ class PoolScores:
     """The numbers of a pool, each with what there is to say of it.
 
     Attributes:
+        predictor: What tells quality, in words.
         effective_votes: How many independent votes the neighbors are worth.
         votes_detail: Where that is from, in words.
         keep_at: Quality from which a row is high.
@@ -27,6 +28,7 @@ class PoolScores:
         untested: Why no rating is tested, in words; None: they are.
     """
 
+    predictor: str
     effective_votes: float
     votes_detail: str
     keep_at: float

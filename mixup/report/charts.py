@@ -125,8 +125,8 @@ def scores_words(scores: PoolScores) -> str:
     if scores.untested is not None:
         tested = f"No observed rating was tested: {scores.untested}."
     return (
-        f"{tested} The neighbors of a row are worth {scores.effective_votes:g} independent votes "
-        f"({scores.votes_detail})."
+        f"Quality is told by {scores.predictor}. {tested} Where neighbors vote, those of a row are "
+        f"worth {scores.effective_votes:g} independent votes ({scores.votes_detail})."
     )
 
 

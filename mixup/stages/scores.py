@@ -30,6 +30,7 @@ def pool_scores(fit: RatingFit | None, settings: CellSettings) -> PoolScores:
     curve = None if fit is None or settings.library else _curve(fit, settings.curate, votes)
     keep_at, margin, keep_detail = _cut(curve, settings.curate)
     return PoolScores(
+        predictor=_predictor(fit),
         effective_votes=votes,
         votes_detail=votes_detail,
         keep_at=keep_at,
@@ -38,6 +39,15 @@ def pool_scores(fit: RatingFit | None, settings: CellSettings) -> PoolScores:
         curve=curve,
         untested=_untested(fit, settings),
     )
+
+
+def _predictor(fit: RatingFit | None) -> str:
+    if fit is None:
+        return "each row's own rating alone"
+    if fit.regressed is None:
+        return "the votes of rated neighbors (KNN-Bayes)"
+    strength = fit.regressed.regression.strength
+    return f"a logistic regression on embeddings (prior precision {strength:g})"
 
 
 def effective_votes(fit: RatingFit | None, config: CurateConfig) -> tuple[float, str]:

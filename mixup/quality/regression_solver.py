@@ -1,0 +1,154 @@
+"""Fitting a penalized multinomial regression to ratings with known errors, by L-BFGS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from mixup.errors import ShapeError
+from mixup.quality.neighbors import unit_vectors
+from mixup.quality.transition import nearest_classes
+
+_SHARE_FLOOR = 1e-12  # of a rating that the model rules out
+_MOST_STEPS = 200
+_CONVERGED = 1e-7  # relative fall of the loss
+_FLAT = 1e-5  # largest slope of the mean loss
+_BLOCK_ROWS = 8192  # of float64 at a time
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is fitted.
+
+    Attributes:
+        vectors: float32 unit vectors, (N, D).
+        columns: Each row's rating as a column of the classes, (N,).
+        chances: The likelihood of each row's rating by true class, (N, C).
+        folds: The fold of each row, (N,).
+    """
+
+    vectors: np.ndarray
+    columns: np.ndarray
+    chances: np.ndarray
+    folds: np.ndarray
+
+    def rows(self, chosen: np.ndarray | slice) -> Problem:
+        """Some of the rows."""
+        return Problem(
+            self.vectors[chosen], self.columns[chosen], self.chances[chosen], self.folds[chosen]
+        )
+
+    def thinned(self, most: int) -> Problem:
+        """Every k-th row, so many at most."""
+        return self.rows(slice(None, None, -(-len(self.folds) // most)))
+
+    def without(self, fold: int) -> Problem:
+        """The rows of the other folds."""
+        return self.rows(self.folds != fold)
+
+    def start(self) -> np.ndarray:
+        """No weights, and offsets by the shares of the ratings; of shape (C, D + 1)."""
+        classes = self.chances.shape[1]
+        start = np.zeros((classes, self.vectors.shape[1] + 1))
+        start[:, -1] = np.log(np.bincount(self.columns, minlength=classes) + 1.0)
+        return start
+
+
+def problem_of(
+    vectors_LD: np.ndarray,
+    ratings_L: np.ndarray,
+    folds_L: np.ndarray,
+    classes: np.ndarray,
+    errors_CC: np.ndarray | None,
+) -> Problem:
+    """The problem of ``fit_regression``, checked.
+
+    Raises:
+        ShapeError: As there.
+    """
+    vectors, folds, classes = unit_vectors(vectors_LD), np.asarray(folds_L), np.asarray(classes)
+    size = len(classes)
+    if size < 2 or not len(vectors):
+        raise ShapeError(f"{len(vectors)} rows of {size} classes; expected rows of two or more")
+    if not len(vectors) == len(ratings_L) == len(folds):
+        raise ShapeError(f"{len(vectors)} vectors, {len(ratings_L)} ratings, {len(folds)} folds")
+    errors = np.eye(size) if errors_CC is None else np.asarray(errors_CC, dtype=np.float64)
+    if errors.shape != (size, size):
+        raise ShapeError(f"errors of shape {errors.shape} for {size} classes")
+    columns = np.searchsorted(classes, nearest_classes(ratings_L, classes))
+    return Problem(vectors, columns, errors[:, columns].T, folds)
+
+
+def best_strength(problem: Problem, strengths: Sequence[float]) -> float:
+    """The strongest prior that tells of unseen folds as well as the best, within its noise.
+
+    That is, whose log-likelihood of a row falls short of the best one's by no more than the
+    standard error of their difference. Each fold begins with the strongest, whose fit starts that
+    of the next one.
+
+    Args:
+        problem: The rows.
+        strengths: Falling.
+    """
+    told = np.empty((len(strengths), len(problem.folds)))
+    for fold in np.unique(problem.folds):
+        rest = problem.without(fold)
+        model, held = rest.start(), problem.folds == fold
+        for place, strength in enumerate(strengths):
+            model = solve(rest, strength, model)
+            told[place, held] = np.log(_likelihoods(problem.rows(held), model))
+    short = told[told.mean(axis=1).argmax()] - told
+    noise = short.std(axis=1) / np.sqrt(len(problem.folds))
+    return float(strengths[int(np.argmax(short.mean(axis=1) <= noise))])
+
+
+def _likelihoods(problem: Problem, model: np.ndarray) -> np.ndarray:
+    q = softmax(problem.vectors.astype(np.float64) @ model[:, :-1].T + model[:, -1])
+    return np.maximum((q * problem.chances).sum(axis=1), _SHARE_FLOOR)
+
+
+def solve(problem: Problem, strength: float, start: np.ndarray) -> np.ndarray:
+    """The weights, and in the last column the offsets, float64 of shape (C, D + 1).
+
+    One more row, a zero vector that is of each class alike, keeps the offset of a class finite that
+    no row has.
+
+    Args:
+        problem: The rows.
+        strength: Prior precision of the weights.
+        start: Where to begin, of the same shape.
+    """
+    vectors, chances, shape = problem.vectors, problem.chances, start.shape
+    rows = len(vectors) + 1
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        model = flat.reshape(shape)
+        weights, offsets = model[:, :-1], model[:, -1]
+        of_zero = softmax(offsets[None])[0]
+        total = strength / 2 * np.square(weights).sum() - np.log(of_zero + _SHARE_FLOOR).mean()
+        gradient = np.empty(shape)
+        gradient[:, :-1], gradient[:, -1] = strength * weights, of_zero - 1 / len(of_zero)
+        for begin in range(0, len(vectors), _BLOCK_ROWS):
+            block = vectors[begin : begin + _BLOCK_ROWS].astype(np.float64)
+            q = softmax(block @ weights.T + offsets)
+            joint = q * chances[begin : begin + _BLOCK_ROWS]
+            likelihood = np.maximum(joint.sum(axis=1), _SHARE_FLOOR)
+            slope = q - joint / likelihood[:, None]  # of each row's logits: prior less posterior
+            total -= np.log(likelihood).sum()
+            gradient[:, :-1] += slope.T @ block
+            gradient[:, -1] += slope.sum(axis=0)
+        return total / rows, gradient.ravel() / rows
+
+    limits = {"maxiter": _MOST_STEPS, "ftol": _CONVERGED, "gtol": _FLAT}
+    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=limits)
+    return found.x.reshape(shape)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """The shares of each row of logits, float64 of the same shape."""
+    logits = np.asarray(logits, dtype=np.float64)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
