@@ -28,7 +28,15 @@ POOL = [
 
 def made(**changed):
     return settings(
-        curate=CurateConfig(**{"min_rated": 4, "neighbors": 3, "cell_rows": CAP, **changed})
+        curate=CurateConfig(
+            **{
+                "predictor": "neighbors",
+                "min_rated": 4,
+                "neighbors": 3,
+                "cell_rows": CAP,
+                **changed,
+            }
+        )
     )
 
 

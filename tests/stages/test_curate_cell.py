@@ -291,7 +291,7 @@ def test_other_settings_regroup_all(pooled):
 
 
 def test_a_tier_holds_until_quality_passes_the_margin(workspace):
-    made = settings(curate=CurateConfig(min_rated=4, margin=0.45))
+    made = settings(curate=CurateConfig(predictor="neighbors", min_rated=4, margin=0.45))
     doubtful = [Row("doubt", topic=2, variant=4, overall=7)]
     add(workspace, [*POOL, *doubtful])
     curate(workspace, made=made)

@@ -35,7 +35,9 @@ def trusting(monkeypatch):
 
 
 def made(**changed):
-    return settings(curate=CurateConfig.model_validate({"neighbors": 8, **changed}))
+    return settings(
+        curate=CurateConfig.model_validate({"predictor": "neighbors", "neighbors": 8, **changed})
+    )
 
 
 def curated(tmp_path, config, pool=POOL, name="w"):

@@ -142,6 +142,7 @@ def full_digest() -> Digest:
             prior=(0.7, 0.3),
         ),
         scores=PoolScores(
+            predictor="a logistic regression on embeddings (prior precision 3)",
             effective_votes=1.5,
             votes_detail="those that predict the ratings of rows from their neighbors best",
             keep_at=0.62,

@@ -204,6 +204,7 @@ def test_what_was_fitted_of_the_pool_is_said():
     page = render_page(full_digest())
     assert "No observed rating was tested: the errors of the rater are not known" in page
     assert "worth 1.5 independent votes" in page
+    assert "Quality is told by a logistic regression on embeddings" in page
     assert 'id="plot-precision"' in page
     assert "Kept from 0.62 on (the lowest with a precision of 0.8)" in page
     assert "30.0 %" in page  # 6,000 of 20,000
