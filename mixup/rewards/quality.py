@@ -1,4 +1,9 @@
-"""The quality reward: a posterior over rating classes turned into a number in [0, 1]."""
+"""The quality reward: a posterior over rating classes turned into a number in [0, 1].
+
+The posterior is that of the votes (KNN-Bayes), also where a regression tells quality in curation
+(``curate.predictor``): a policy that is rewarded by a direction in the embedding space learns to go
+that way, while votes are those of examples that it has to resemble.
+"""
 
 from __future__ import annotations
 
