@@ -150,7 +150,7 @@ def curate(
     else:
         if uids_N is None:
             raise ShapeError("a regression needs uids, to leave the fold of a rated row out")
-        uids = [uids_N[row] for row in by_age[home].tolist()]
+        uids = [uids_N[int(row)] for row in by_age[home]]
         judged = _regressed(vectors[home], ratings[home], curated, uids, regression, settings)
     duplicate = leader[home] != home
     previous = None if previous_tier_N is None else np.asarray(previous_tier_N, object)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from planted_ratings import calibration_error, rated
 from rated_files import HIGH, MARKS, RatedRows, rated_rows
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
 from mixup.quality.consensus import consensus_counts
 from mixup.quality.neighbors import top_k
@@ -84,7 +84,7 @@ class Draw:
 
     def by_length(self) -> np.ndarray:
         """The lengths, with the sign that goes with the ratings of the rated rows."""
-        return self.lengths_M * np.sign(spearmanr(self.lengths_L, self.ratings_L).statistic)
+        return self.lengths_M * np.sign(rank_correlation(self.lengths_L, self.ratings_L))
 
     def consensus(self) -> Transition | None:
         """T by consensus, shrunk where so few rows do not tell it; None where nothing does."""
@@ -158,6 +158,11 @@ def contenders(draw: Draw, errors: np.ndarray | None) -> Mapping[str, np.ndarray
     return found
 
 
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's."""
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
 def auc(scores: np.ndarray, high: np.ndarray) -> float:
     """Area under the ROC curve: P(a high row scores above another), ties counting one half."""
     ranks, count = rankdata(scores), high.sum()
@@ -167,7 +172,7 @@ def auc(scores: np.ndarray, high: np.ndarray) -> float:
 def agreement(name: str, scores: np.ndarray, marks: np.ndarray) -> float:
     """AUC of the high rows; where marks are finer than two classes, Spearman's correlation."""
     if name.startswith("Prometheus"):
-        return float(spearmanr(scores, marks).statistic)
+        return rank_correlation(scores, marks)
     return auc(scores, marks >= HIGH)
 
 
