@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vllm.inputs import TokensPrompt
 
 
-CALLS = 2
-"""Batches in an engine at the same time: while the tail of one ends, the next fills the engine."""
+CALLS = 3
+"""Batches in an engine at the same time: while the tail of one ends, others fill the engine."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
 """How many of the exact neighbors are found inside cells, and how many rows that costs.
 
-    MIXUP_BENCH_VECTORS=vectors.npy pytest -s -o python_files='bench_*.py' \
-        tests/benchmarks/bench_cells.py
+    MIXUP_BENCH_POOL=DIR make bench ARGS="-k bench_cells"
 
-The vectors are float32 rows of unit norm, of a real pool: made-up ones have other neighbors.
-``MIXUP_BENCH_ROWS`` (50,000) of them are drawn; ``MIXUP_BENCH_CAP`` (4,000) is the most own rows of
-a cell, for trials with fewer rows. Recall grows with the rows at an equal number of cells: where
-rows are dense, neighbors are near.
+DIR is the workspace of ``make pool``. ``MIXUP_BENCH_ROWS`` (50,000) of its rows are drawn;
+``MIXUP_BENCH_CAP`` (4,000) is the most own rows of a cell, for trials with fewer rows. Recall grows
+with the rows at an equal number of cells: where rows are dense, neighbors are near.
 """
 
 from __future__ import annotations
@@ -17,12 +15,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from real_vectors import needs_pool, real_vectors
 
 from mixup.clusters.cells import Cells, drift
 from mixup.clusters.partition import CAP_ROWS, TARGET_ROWS, fit_cells, split_over_cap
 from mixup.clusters.places import BORDER, Places, assign
 from mixup.quality.neighbors import Neighbors, top_k
 
+pytestmark = [needs_pool, pytest.mark.timeout(3600)]
 ROWS = int(os.environ.get("MIXUP_BENCH_ROWS", "50000"))
 CAP = int(os.environ.get("MIXUP_BENCH_CAP", str(CAP_ROWS)))
 NEIGHBORS = 10
@@ -33,12 +33,7 @@ TARGETS = (0.4, 0.5, 0.625, 0.75)  # of the cap
 
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
-    path = os.environ.get("MIXUP_BENCH_VECTORS")
-    if not path:
-        pytest.skip("MIXUP_BENCH_VECTORS names no .npy of real embeddings")
-    found = np.load(path, mmap_mode="r")
-    rows = np.random.default_rng(0).permutation(len(found))[:ROWS]
-    return np.ascontiguousarray(found[np.sort(rows)], dtype=np.float32)
+    return real_vectors()[:ROWS]
 
 
 def partition(vectors: np.ndarray, uids: list[str], target: int) -> Cells:

@@ -51,7 +51,7 @@ pytestmark = [
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no real rows at {DATA}"),
     pytest.mark.timeout(3600),
 ]
-MINILM = EmbedConfig(model="bundled:minilm", actor_cpus=1.5)
+MINILM = EmbedConfig(model="bundled:minilm", actors=2, actor_cpus=0.85)
 DISTILL = DistillConfig(
     model="bundled:smollm2",
     samples=1,
@@ -252,7 +252,7 @@ def test_embedding() -> None:
 
 def _embed_rate(rows: list[dict]) -> float:
     size = MINILM.batch_rows
-    work = ActorPool(_EmbedActor, (MINILM,), 1, size, MINILM.actor_cpus)
+    work = ActorPool(_EmbedActor, (MINILM,), MINILM.actors, size, MINILM.actor_cpus)
     source = partial(_blocks, rows=rows, schema=_TO_EMBED, size=size)
     found = list(cover_buckets([0], source, work, _timed))
     spans = [span for manifest in found for span in manifest.spans]

@@ -1,12 +1,12 @@
 """Our grouping inside cells against the paper's flat clustering: time, and how alike members are.
 
-    MIXUP_BENCH_VECTORS=vectors.npy pytest -s -o python_files='bench_*.py' \
-        tests/benchmarks/bench_grouping.py
+    MIXUP_BENCH_POOL=DIR make bench ARGS="-k bench_grouping"
 
-``MIXUP_BENCH_FLAT`` are the rows of the comparison (16000,40000), ``MIXUP_BENCH_SIZES`` the sizes
-of the groups (2-5,2-20), ``MIXUP_BENCH_GROWTH`` the rows of the cost's exponent (50000,400000).
-Where there are fewer vectors than rows, the rest are jittered copies of them, and the output says
-so. Seconds are CPU time of all threads: set OMP_NUM_THREADS=1 for fair ones.
+DIR is the workspace of ``make pool``. ``MIXUP_BENCH_FLAT`` are the rows of the comparison
+(16000,40000), ``MIXUP_BENCH_SIZES`` the sizes of the groups (2-5,2-20), ``MIXUP_BENCH_GROWTH`` the
+rows of the cost's exponent (50000,400000). Where there are fewer vectors than rows, the rest are
+jittered copies of them, and the output says so. Seconds are CPU time of all threads: set
+OMP_NUM_THREADS=1 for fair ones.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from real_vectors import needs_pool, real_vectors
 
 from mixup.clusters.grouping import group
 from mixup.clusters.partition import CAP_ROWS, TARGET_ROWS, fit_cells, split_over_cap
 from mixup.clusters.places import assign
 
+pytestmark = [needs_pool, pytest.mark.timeout(7200)]
 FLAT = os.environ.get("MIXUP_BENCH_FLAT", "16000,40000")
 SIZES = os.environ.get("MIXUP_BENCH_SIZES", "2-5,2-20")
 GROWTH = os.environ.get("MIXUP_BENCH_GROWTH", "50000,400000")
@@ -47,10 +49,7 @@ class Found:
 
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
-    path = os.environ.get("MIXUP_BENCH_VECTORS")
-    if not path:
-        pytest.skip("MIXUP_BENCH_VECTORS names no .npy of real embeddings")
-    return np.random.default_rng(0).permutation(np.load(path)).astype(np.float32)
+    return real_vectors()
 
 
 def enough(vectors: np.ndarray, rows: int) -> np.ndarray:

@@ -1,10 +1,10 @@
 """A large pool through cells, neighbors, curation and clustering: minutes, and peak memory.
 
-    MIXUP_BENCH_VECTORS=vectors.npy MIXUP_BENCH_ROWS=1e6 make bench ARGS="-k scale"
+    MIXUP_BENCH_POOL=DIR MIXUP_BENCH_ROWS=1e6 make bench ARGS="-k scale"
 
-The rows are jittered copies of the given unit vectors, a fifth of them rated. Then one percent of
-rows is added: the cells that are done again and the clusters that stay are printed. Prints figures,
-asserts that every row has an outcome.
+DIR is the workspace of ``make pool``. The rows are jittered copies of its vectors, a fifth of them
+rated. Then one percent of rows is added: the cells that are done again and the clusters that stay
+are printed. Prints figures, asserts that every row has an outcome.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from made_pool import settings
 from memory import Memory
+from real_vectors import needs_pool, real_vectors
 
 from mixup.actors.resources import cluster
 from mixup.config import CurateConfig, RayConfig
@@ -30,16 +31,12 @@ from mixup.stages.run import RunContext
 from mixup.tables import read_files, snapshot, write_file
 from mixup.workspace import Workspace, ensure_workspace
 
-GIVEN = os.environ.get("MIXUP_BENCH_VECTORS", "")
 ROWS = int(float(os.environ.get("MIXUP_BENCH_ROWS", "20000")))
 BUCKET_ROWS = 50_000
 JITTER = 0.3
 """Length of the noise that is added to a unit vector: its copies have a cosine of about 0.9."""
 
-pytestmark = [
-    pytest.mark.skipif(not GIVEN, reason="MIXUP_BENCH_VECTORS names no file of unit vectors"),
-    pytest.mark.timeout(7200),
-]
+pytestmark = [needs_pool, pytest.mark.timeout(7200)]
 TASKS = ("qa", "cs", "para")
 
 
@@ -127,7 +124,7 @@ def cluster_keys(workspace: Workspace) -> set[str]:
 
 
 def test_scale(tmp_path: Path) -> None:
-    vectors = np.load(GIVEN, allow_pickle=False).astype(np.float32)
+    vectors = real_vectors()
     buckets = max(1, ROWS // BUCKET_ROWS)
     workspace = ensure_workspace(str(tmp_path / "w"), buckets=buckets)
     add_rows(workspace, vectors, 0, ROWS, "first")

@@ -55,7 +55,7 @@ def config_of(workspace: str) -> RefreshConfig:
             "paths": [str(DATA / f"{name}.parquet") for name in FILES],
             "bucket_bytes": 2_000_000,
         },
-        "embed": {"model": "bundled:minilm", "actor_cpus": 1.5},
+        "embed": {"model": "bundled:minilm", "actors": 2, "actor_cpus": 0.85},
         "rate": {"type": "reference", "field": "status", "scale": None, "classes": STATUS},
         "cluster": {"max_size": 5, "max_tokens": 700},
         "distill": {
