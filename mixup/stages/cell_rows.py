@@ -56,10 +56,7 @@ def stage_bucket(
     places = _of_cells(places, cells)
     rows = pool_rows(workspace, tables, bucket, pool, settings)
     rows = _joined(rows.filter(pc.is_in(rows["uid"], places["uid"])), places, ["cell", "visits"])
-    for name, columns in (
-        ("records", ["task", "turns", "tokens"]),
-        ("curation", ["tier", "cluster"]),
-    ):
+    for name, columns in _KNOWN_OF_OWN.items():
         found = read_files(workspace, name, tables[name].in_bucket(bucket), ["uid", *columns])
         rows = _joined(rows, found, columns)
     writer = PieceWriter(workspace, folder, f"cells-{0 if bucket is None else bucket:05d}")
