@@ -104,7 +104,8 @@ def main() -> int:
         outcome = refresh(config_of(options.workspace))
     for stage in outcome.manifest["stages"]:
         rows, seconds = stage["rows_in"], stage["seconds"]
-        print(f"{stage['stage']}: {rows:,} in, {seconds:,.1f} s, {rows / seconds:,.0f} rows/s")
+        took = f"{seconds:,.1f} s, {rows / seconds:,.0f} rows/s" if seconds else "in the last one"
+        print(f"{stage['stage']}: {rows:,} in, {took}")
         print(f"    {stage}")
         print("\n".join(memory.lines(stage["stage"])))
     return 0
