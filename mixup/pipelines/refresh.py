@@ -46,7 +46,9 @@ from mixup.stages.decontaminate import (
 )
 from mixup.stages.distill import distill, distill_state, engine_demand
 from mixup.stages.dropped import check_outcomes, check_quarantine
+from mixup.stages.duplicate_pairs import duplicate_pairs
 from mixup.stages.embed import NO_DIRECTION, embed, embed_state
+from mixup.stages.fitted_cells import load_cells
 from mixup.stages.ingest import ingest, unread_files
 from mixup.stages.judge import judge_records
 from mixup.stages.judge_engine import judge_demand
@@ -281,6 +283,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
         rater=plan.rater,
         licences=None if licences is None else tuple(licences),
         limit=config.select.size,
+        threshold=config.curate.threshold,
     )
     quarantine = quarantine_reasons(workspace, tables["quarantine"], context.pool)
     logger.info("select: started")
@@ -290,6 +293,7 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
     with workspace.staged_folder(f"releases/{name}") as folder:
         task = ray.remote(num_cpus=0.1)(write_data)
         arguments = (workspace, tables, context.pool, selected(chosen), judge, config.seed, folder)
+        show, drawn = ray.remote(num_cpus=0.1)(duplicate_pairs), chosen.survey.scores.pairs
         fit = current_fit(workspace, plan.cells().scoring())
         release = Release(
             name=name,
@@ -306,6 +310,8 @@ def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwa
             questions=plan.questions,
             noise=fit.noise if fit else None,
             scores=pool_scores(fit, plan.cells()),
+            cells=load_cells(workspace, plan.cells()),
+            pairs=ray.get(show.remote(workspace, tables, context.pool, drawn)),
             seconds=watch.seconds,
         )
         publish(workspace, name, folder, manifest_of(context, release), digest_of(context, release))

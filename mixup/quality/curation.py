@@ -13,7 +13,7 @@ from mixup.quality.knn_bayes import Judged, judge, judged_by
 from mixup.quality.library import Library, oldest_rated
 from mixup.quality.long_tail import long_tail_scores
 from mixup.quality.neighbors import check_order, near_duplicate_of, top_k, unit_vectors
-from mixup.quality.posterior import with_own_rating
+from mixup.quality.posterior import at_least, with_own_rating
 from mixup.quality.rating_test import RatingOutcome, RatingTest, ratings_after_test
 from mixup.quality.regression import Regression, folds_of_rated
 from mixup.quality.threshold import tiers
@@ -46,6 +46,11 @@ class Curation:
         duplicate_of_N: int64 row that represents this one, -1 for none; it may be a visitor.
         tier_N: One of ``TIERS``.
         reason_N: One of ``REASONS`` where quality is unknown, else None.
+        predicted_N: float32 P(observed rating >= threshold) by the neighbors alone, to be held
+            against the rating that was observed; NaN for an unrated row, a duplicate, and where
+            nothing votes.
+        duplicate_similarity_N: float32 cosine similarity to the row that represents this one; NaN
+            for none.
     """
 
     quality_N: np.ndarray
@@ -60,6 +65,8 @@ class Curation:
     duplicate_of_N: np.ndarray
     tier_N: np.ndarray
     reason_N: np.ndarray
+    predicted_N: np.ndarray
+    duplicate_similarity_N: np.ndarray
 
 
 def curate(
@@ -172,6 +179,8 @@ def curate(
         duplicate_of_N=np.where(duplicate, by_age[leader[home]], -1)[back],
         tier_N=tier[back],
         reason_N=judged.reason[back],
+        predicted_N=np.where(duplicate, np.nan, judged.predicted).astype(np.float32)[back],
+        duplicate_similarity_N=_similarities(vectors, home, leader[home], duplicate)[back],
     )
 
 
@@ -185,8 +194,19 @@ def _regressed(
 ) -> Judged:
     classes = regression.classes
     q = regression.probabilities(vectors, folds_of_rated(ratings, uids))
+    predicted = at_least(regression.observed(q), classes, settings.threshold)
+    predicted[ratings == UNRATED] = np.nan
     q = with_own_rating(q, ratings, classes, reliability=settings.reliability)
-    return judged_by(q, curated, classes, settings.threshold, None)
+    return judged_by(q, predicted, curated, classes, settings.threshold, None)
+
+
+def _similarities(
+    vectors: np.ndarray, rows: np.ndarray, leaders: np.ndarray, duplicate: np.ndarray
+) -> np.ndarray:
+    found = np.full(len(rows), np.nan, dtype=np.float32)
+    pairs = (vectors[rows[duplicate]] * vectors[leaders[duplicate]]).sum(axis=1)
+    found[duplicate] = np.minimum(pairs, 1.0)  # rounding would make equal rows more than equal
+    return found
 
 
 def _origins(rating: np.ndarray, own: np.ndarray, curated: np.ndarray) -> np.ndarray:

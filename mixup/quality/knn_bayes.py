@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixup.quality.calibration import predicted_at_least
 from mixup.quality.curation_settings import CurationSettings
 from mixup.quality.library import Library
 from mixup.quality.neighbors import top_k
@@ -29,12 +30,22 @@ REASONS = ("too_few_ratings", "one_rating_class")
 
 @dataclass(frozen=True)
 class Judged:
-    """Quality, confidence in the curated rating, that rating, and the reason where unknown."""
+    """The outcome for each of N rows.
+
+    Attributes:
+        quality: P(true rating >= threshold); NaN where unknown.
+        confidence: The probability of the curated rating; NaN where unknown.
+        rating: The curated rating, -1 where unknown.
+        reason: One of ``REASONS`` where quality is unknown, else None.
+        predicted: P(observed rating >= threshold) by the votes alone, before the own rating enters;
+            NaN for an unrated row and where nothing votes.
+    """
 
     quality: np.ndarray
     confidence: np.ndarray
     rating: np.ndarray
     reason: np.ndarray
+    predicted: np.ndarray
 
 
 def judge(
@@ -70,23 +81,32 @@ def judge(
     if reason is not None or transition is None:
         classes = np.arange(RATING_CLASSES)
         q = np.full((len(vectors), RATING_CLASSES), 1 / RATING_CLASSES)
+        predicted = np.full(len(vectors), np.nan)
     else:
         classes = transition.classes
         found = top_k(vectors, library.vectors_LD, settings.neighbors, own_M=own)
         voters = nearest_classes(library.ratings_L, classes)
         votes = neighbor_votes(voters, found.indices_MK, classes)
         q = posterior(votes, transition, effective_votes=settings.effective_votes)
+        predicted = predicted_at_least(q, transition, settings.threshold)
+        predicted[(ratings == UNRATED) | ~votes.any(axis=1)] = np.nan
     q = with_own_rating(q, ratings, classes, reliability=settings.reliability)
-    return judged_by(q, curated, classes, settings.threshold, reason)
+    return judged_by(q, predicted, curated, classes, settings.threshold, reason)
 
 
 def judged_by(
-    q: np.ndarray, curated: np.ndarray, classes: np.ndarray, threshold: int, reason: str | None
+    q: np.ndarray,
+    predicted: np.ndarray,
+    curated: np.ndarray,
+    classes: np.ndarray,
+    threshold: int,
+    reason: str | None,
 ) -> Judged:
     """The outcome of P(class), with the own rating in it.
 
     Args:
         q: Of the C classes, (N, C).
+        predicted: See ``Judged``.
         curated: The ratings that are kept, -1 for unrated, (N,).
         classes: The classes.
         threshold: Lowest rating that counts as high.
@@ -103,4 +123,5 @@ def judged_by(
         confidence=np.where(unknown, np.nan, confidence),
         rating=np.where(unknown, UNRATED, rating),
         reason=reasons,
+        predicted=predicted,
     )

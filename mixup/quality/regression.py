@@ -43,12 +43,15 @@ class Regression:
         weights_FCD: float32, one matrix for each of 1 + ``FOLDS`` models.
         offsets_FC: float32.
         strength: The chosen prior precision of the weights.
+        errors_CC: P(rating = column | true class = row), with which the models were fitted; None:
+            their classes are those that the rater gives.
     """
 
     classes: np.ndarray
     weights_FCD: np.ndarray
     offsets_FC: np.ndarray
     strength: float
+    errors_CC: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Raises ShapeError where the parts do not fit each other."""
@@ -67,13 +70,15 @@ class Regression:
             "weights": self.weights_FCD.tolist(),
             "offsets": self.offsets_FC.tolist(),
             "strength": self.strength,
+            "errors": None if self.errors_CC is None else self.errors_CC.tolist(),
         }
 
     @classmethod
     def from_json(cls, parts: Mapping[str, Any]) -> Regression:
         """What ``as_json`` gave."""
         weights, offsets = (np.array(parts[name], np.float32) for name in ("weights", "offsets"))
-        return cls(np.array(parts["classes"]), weights, offsets, parts["strength"])
+        errors = None if parts["errors"] is None else np.array(parts["errors"])
+        return cls(np.array(parts["classes"]), weights, offsets, parts["strength"], errors)
 
     def probabilities(self, vectors_MD: np.ndarray, folds_M: np.ndarray) -> np.ndarray:
         """P(class), float64 of shape (M, C).
@@ -100,6 +105,10 @@ class Regression:
             logits = np.einsum("md,cd->mc", vectors[rows], self.weights_FCD[model])
             q[rows] = softmax(logits + self.offsets_FC[model])
         return q
+
+    def observed(self, q_MC: np.ndarray) -> np.ndarray:
+        """P(rating that the rater gives), (M, C), where P(class) is q."""
+        return q_MC if self.errors_CC is None else q_MC @ self.errors_CC
 
 
 def folds_of(uids: Sequence[str]) -> np.ndarray:
@@ -144,4 +153,5 @@ def fit_regression(
     # Each starts anew: what a fold's model starts from must not have seen the fold either.
     models = np.stack([solve(part, strength, part.start()) for part in parts])
     stacked = np.round(models, _DECIMALS).astype(np.float32)
-    return Regression(np.asarray(classes), stacked[:, :, :-1], stacked[:, :, -1], strength)
+    weights, offsets = stacked[:, :, :-1], stacked[:, :, -1]
+    return Regression(np.asarray(classes), weights, offsets, strength, errors_CC)

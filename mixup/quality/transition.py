@@ -12,6 +12,7 @@ from mixup.quality.neighbors import top_k
 
 RATING_CLASSES = 6
 UNRATED = -1
+GIVEN_TRUTH, GIVEN_RATING = "truth", "rating"
 
 _PRIOR_FLOOR = 1e-8  # added to each class's share, as in the released library builder
 
@@ -24,14 +25,19 @@ class Transition:
         classes: The C rating classes it covers, ascending integers.
         matrix_CC: Row i is P(neighbor's rating = j | class i); rows sum to 1.
         prior_C: The share of each class.
+        given: What class i is: ``GIVEN_TRUTH``, the true class, so that T holds the rater's errors;
+            or ``GIVEN_RATING``, the example's own observed rating, as co-occurrence counts it.
     """
 
     classes: np.ndarray
     matrix_CC: np.ndarray
     prior_C: np.ndarray
+    given: str = GIVEN_TRUTH
 
     def __post_init__(self) -> None:
-        """Raises ShapeError where the three parts do not fit each other."""
+        """Raises ShapeError where the parts do not fit each other, or ``given`` is neither."""
+        if self.given not in (GIVEN_TRUTH, GIVEN_RATING):
+            raise ShapeError(f"given {self.given!r}; expected {GIVEN_TRUTH} or {GIVEN_RATING}")
         count = len(self.classes)
         if self.matrix_CC.shape != (count, count) or self.prior_C.shape != (count,):
             raise ShapeError(
@@ -120,7 +126,7 @@ def transition_of_pairs(
         raise ConfigError(f"smoothing is {smoothing}; expected a number above 0")
     counts = pairs[np.ix_(classes, classes)] + smoothing
     prior = ratings_C[classes] / ratings_C.sum() + _PRIOR_FLOOR
-    return Transition(classes, counts / counts.sum(axis=1, keepdims=True), prior)
+    return Transition(classes, counts / counts.sum(axis=1, keepdims=True), prior, GIVEN_RATING)
 
 
 def cooccurrence(

@@ -47,7 +47,7 @@ def charts_of(digest: Digest) -> Iterable[Chart]:
     yield _shift_chart(
         "quality",
         "Quality before and after",
-        "P(rating ≥ 4)",
+        f"P(rating ≥ {digest.curation.threshold if digest.curation else 4})",
         digest.quality_pool,
         digest.quality_release,
     )

@@ -15,6 +15,7 @@ from mixup.errors import ShapeError
 from mixup.quality.scores import PoolScores
 from mixup.quality.shrinkage import RatingNoise
 from mixup.records import Turn
+from mixup.report.curation import ScoreCuration
 from mixup.report.timeline import EngineUse, Timeline
 
 RATING_BINS = 6  # observed ratings 0 to 5
@@ -207,6 +208,7 @@ class Digest:
         ratings: occurrences or records by observed rating 0 to 5.
         noise: what the ratings of neighbors tell of the rater; None where no library was fitted.
         scores: the numbers with which the pool was scored; None in digests that do not tell.
+        curation: what else there is to show of score curation; None in digests that do not tell.
         quality_pool: unit bins of P(rating >= threshold) over the pool.
         quality_release: the same over the rows of the release.
         long_tail_pool: unit bins of the long-tail score over the pool.
@@ -246,6 +248,7 @@ class Digest:
     ratings: tuple[int, ...] = (0,) * RATING_BINS
     noise: RatingNoise | None = None
     scores: PoolScores | None = None
+    curation: ScoreCuration | None = None
     quality_pool: tuple[int, ...] = (0,) * UNIT_BINS
     quality_release: tuple[int, ...] = (0,) * UNIT_BINS
     long_tail_pool: tuple[int, ...] = (0,) * UNIT_BINS

@@ -38,7 +38,7 @@ def rating_counts(counts: Sequence[int]) -> go.Figure:
     """Bars of rows by observed rating, 0 up to the last count."""
     bars = go.Bar(x=list(range(len(counts))), y=list(counts), marker_color=RELEASE)
     bars.hovertemplate = "rating %{x}<br>%{y:,} rows<extra></extra>"
-    return _styled(go.Figure(bars), x_title="observed rating", dtick=1)
+    return styled(go.Figure(bars), x_title="observed rating", dtick=1)
 
 
 def rating_noise(classes: Sequence[int], matrix: Sequence[Sequence[float]]) -> go.Figure:
@@ -50,9 +50,11 @@ def rating_noise(classes: Sequence[int], matrix: Sequence[Sequence[float]]) -> g
     heat.colorscale = [[0, PAPER], [1, RELEASE]]
     heat.texttemplate = "%{z:.2f}"
     heat.hovertemplate = "true class %{y}<br>observed %{x}<br>%{z:.3f}<extra></extra>"
-    figure = _styled(go.Figure(heat), x_title="observed rating")
+    figure = styled(go.Figure(heat), x_title="observed rating")
     figure.update_xaxes(type="category")  # as numbers, classes that are absent would leave gaps
-    return figure.update_yaxes(autorange="reversed", title_text="true class", type="category")
+    return figure.update_yaxes(
+        autorange="reversed", title_text="true class", type="category", dtick=1
+    )
 
 
 def precision_curve(
@@ -81,7 +83,7 @@ def precision_curve(
         showlegend=True,
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
     )
-    return _styled(figure, x_title="quality from which rows are kept", unit=True, y_suffix=" %")
+    return styled(figure, x_title="quality from which rows are kept", unit=True, y_suffix=" %")
 
 
 def shift(pool: Sequence[int], release: Sequence[int], x_title: str) -> go.Figure:
@@ -107,7 +109,7 @@ def shift(pool: Sequence[int], release: Sequence[int], x_title: str) -> go.Figur
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         barmode="overlay",
     )
-    return _styled(figure, x_title=x_title, unit=True, y_suffix=" %")
+    return styled(figure, x_title=x_title, unit=True, y_suffix=" %")
 
 
 def size_counts(sizes: Mapping[int, int]) -> go.Figure:
@@ -116,7 +118,7 @@ def size_counts(sizes: Mapping[int, int]) -> go.Figure:
     bars = go.Bar(x=members, y=[sizes[size] for size in members], marker_color=RELEASE)
     bars.hovertemplate = "%{x} members<br>%{y:,} clusters<extra></extra>"
     dtick = 1 if not members or members[-1] - members[0] <= 12 else None
-    return _styled(go.Figure(bars), x_title="members", dtick=dtick)
+    return styled(go.Figure(bars), x_title="members", dtick=dtick)
 
 
 def unit_histogram(
@@ -136,7 +138,7 @@ def unit_histogram(
     figure = go.Figure(bars)
     if mark is not None:
         figure.add_vline(x=mark, line={"color": ALERT, "width": 1.5, "dash": "dot"})
-    return _styled(figure, x_title=x_title, unit=True)
+    return styled(figure, x_title=x_title, unit=True)
 
 
 def work_lanes(lanes: Mapping[str, Sequence[SpanRow]]) -> go.Figure:
@@ -159,7 +161,7 @@ def work_lanes(lanes: Mapping[str, Sequence[SpanRow]]) -> go.Figure:
             hovertemplate=f"{plain}<br>from %{{base:.1f}} s, for %{{x:.2f}} s<extra></extra>",
         )
     figure.update_layout(barmode="overlay", showlegend=False)
-    figure = _styled(figure, x_title="seconds from the first work")
+    figure = styled(figure, x_title="seconds from the first work")
     figure.update_layout(height=70 + 30 * max(1, len(lanes)), dragmode="zoom")
     figure.update_xaxes(fixedrange=False, rangemode="tozero", showgrid=True, gridcolor=GRID)
     figure.update_yaxes(
@@ -175,7 +177,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w:.-]", "_", name, flags=re.ASCII)[:24]
 
 
-def _styled(
+def styled(
     figure: go.Figure,
     *,
     x_title: str,
@@ -183,6 +185,15 @@ def _styled(
     dtick: float | None = None,
     y_suffix: str = "",
 ) -> go.Figure:
+    """The figure in the style of the page.
+
+    Args:
+        figure: with its traces.
+        x_title: title of the axis.
+        unit: whether the values are in [0, 1].
+        dtick: the step of the ticks; None leaves it to plotly.
+        y_suffix: what stands behind the numbers of the other axis.
+    """
     axis = {"color": MUTED, "fixedrange": True, "zeroline": False, "title_standoff": 8}
     figure.update_layout(
         template="none",

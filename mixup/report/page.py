@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from mixup.ledger import FATE_LEFT_OUT, left_out
+from mixup.quality.calibration import wilson_interval
 from mixup.report import figures
 from mixup.report.charts import charts_of, noise_words, scores_words
 from mixup.report.clusters import (
@@ -22,6 +22,12 @@ from mixup.report.clusters import (
     reward_order,
     shown_clusters,
     verdict_of,
+)
+from mixup.report.curation_charts import (
+    calibration_words,
+    cells_words,
+    curation_charts,
+    ratings_words,
 )
 from mixup.report.digest import Digest, Share
 from mixup.report.flow import flow_tree, layout
@@ -71,7 +77,8 @@ def render_page(digest: Digest) -> str:
     Scripts, styles and figures are inline and the content policy forbids every request. All text
     of the data is escaped, and control characters in it are shown by their code points.
     """
-    charts = {chart.id: chart for chart in charts_of(digest)}
+    every = (*charts_of(digest), *curation_charts(digest.curation))
+    charts = {chart.id: chart for chart in every}
     drawn = {name: json.loads(str(chart.figure.to_json())) for name, chart in charts.items()}
     html = _template().render(
         digest=digest,
@@ -97,12 +104,7 @@ def render_page(digest: Digest) -> str:
 
 def interval(share: Share) -> tuple[float, float] | None:
     """The 95 % Wilson interval of a share, in [0, 1]; None for no trials."""
-    if share.total == 0:
-        return None
-    z, n, p = 1.959964, share.total, share.ok / share.total
-    center, scale = p + z * z / (2 * n), 1 + z * z / n
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
+    return wilson_interval(share.ok, share.total)
 
 
 def _share(share: Share) -> float | None:
@@ -169,6 +171,9 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         noise=noise_words,
         scores=scores_words,
+        ratings=ratings_words,
+        calibration=calibration_words,
+        cells=cells_words,
         visible=visible,
         words=words,
         sentence=sentence,

@@ -100,6 +100,7 @@ class Cell:
         ages_N: Ranks of the rows among all of the cell, visitors too, 0 for the oldest.
         tasks: N task types.
         turns: N conversations.
+        sources: N sources, each that of the row's oldest occurrence; None where it names none.
         tokens_N: Estimated tokens.
         licences: N licences, each the union over the row's occurrences.
         contaminated_N: Whether a row holds an evaluation question.
@@ -115,6 +116,7 @@ class Cell:
     ages_N: np.ndarray
     tasks: list[str]
     turns: list[list[Turn]]
+    sources: list[str | None]
     tokens_N: np.ndarray
     licences: list[str]
     contaminated_N: np.ndarray
@@ -131,6 +133,7 @@ class Visitors:
     vectors_MD: np.ndarray
     ratings_M: np.ndarray
     ages_M: np.ndarray
+    sources: list[str | None]
 
 
 def cell_of(number: int, rows: pa.Table) -> Cell:
@@ -146,6 +149,7 @@ def cell_of(number: int, rows: pa.Table) -> Cell:
         ages_N=own["age"].to_numpy(),
         tasks=own["task"].to_pylist(),
         turns=[[Turn(**turn) for turn in turns] for turns in own["turns"].to_pylist()],
+        sources=own["source"].to_pylist(),
         tokens_N=own["tokens"].to_numpy().astype(np.int64),
         licences=own["licence"].to_pylist(),
         contaminated_N=own["contaminated"].to_numpy().astype(bool),
@@ -156,6 +160,7 @@ def cell_of(number: int, rows: pa.Table) -> Cell:
             vectors_from_arrow(near["vector"]),
             _ratings(near),
             near["age"].to_numpy(),
+            near["source"].to_pylist(),
         ),
     )
 

@@ -27,6 +27,7 @@ CELL_ROWS = pa.schema(
         ("uid", pa.string()),
         ("rank", pa.int64()),
         ("offset", pa.int64()),
+        ("source", pa.string()),
         ("rating", pa.int8()),
         ("vector", pa.list_(pa.float32())),
         ("licence", pa.string()),
@@ -39,7 +40,7 @@ CELL_ROWS = pa.schema(
     ]
 )
 _KNOWN_OF_OWN = {"records": ["task", "turns", "tokens"], "curation": ["tier", "cluster"]}
-_OF_ALL = ("uid", "rank", "offset", "rating", "vector")
+_OF_ALL = ("uid", "rank", "offset", "source", "rating", "vector")
 
 
 def stage_bucket(

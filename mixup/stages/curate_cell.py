@@ -137,7 +137,8 @@ def _curation_rows(
             "confidence": _number(curation.confidence_N[row]),
             "quality": _number(curation.quality_N[row]),
             "long_tail": _number(curation.long_tail_N[row]),
-            "duplicate_of": _representative(cell, curation, row),
+            "predicted": _number(curation.predicted_N[row]),
+            **_duplicate(cell, curation, row),
             "licence": cell.licences[row],
             "suspicious": _tested(curation, row),
             "misrated": _number(curation.misrated_N[row]),
@@ -168,12 +169,20 @@ def _reasons(
     return reasons
 
 
-def _representative(cell: Cell, curation: Curation, row: int) -> str | None:
+def _duplicate(cell: Cell, curation: Curation, row: int) -> dict[str, Any]:
+    """The row that represents this one, how similar it is, and whether it has the same source."""
     leader = int(curation.duplicate_of_N[row])
     if leader < 0:
-        return None
-    home = len(cell.uids)
-    return cell.uids[leader] if leader < home else cell.visitors.uids[leader - home]
+        return {"duplicate_of": None, "duplicate_similarity": None, "same_source": None}
+    near, home = cell.visitors, len(cell.uids)
+    uids, sources = (cell.uids, cell.sources) if leader < home else (near.uids, near.sources)
+    there = leader if leader < home else leader - home
+    own, other = cell.sources[row], sources[there]
+    return {
+        "duplicate_of": uids[there],
+        "duplicate_similarity": _number(curation.duplicate_similarity_N[row]),
+        "same_source": None if own is None or other is None else own == other,
+    }
 
 
 def _tested(curation: Curation, row: int) -> bool | None:

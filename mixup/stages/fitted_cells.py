@@ -61,10 +61,14 @@ class FittedCells:
     similarity: float = 0.0
 
     @property
+    def is_told(self) -> bool:
+        """Whether there are enough new rows to tell how far they lie from the cells."""
+        return self.new >= _DRIFT_ROWS
+
+    @property
     def drift(self) -> float:
         """How far the pool has moved since the fit; a few rows do not move it."""
-        is_told = self.new >= _DRIFT_ROWS
-        mean = self.similarity / self.new if is_told else self.cells.similarity
+        mean = self.similarity / self.new if self.is_told else self.cells.similarity
         return drift(mean, self.cells)
 
     def with_new(self, placement: Placement) -> FittedCells:

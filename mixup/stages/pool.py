@@ -36,7 +36,7 @@ def pool_by_age(
     rank = {file: place for place, file in enumerate(files["fingerprint"].to_pylist())}
     found = tables["occurrences"]
     paths = found.paths if bucket is None else found.in_bucket(bucket)
-    columns = ["file", "offset", "uid", "licence", "extra"]
+    columns = ["file", "offset", "uid", "source", "licence", "extra"]
     rows = read_files(workspace, "occurrences", paths, columns)
     rows = rows.filter(pc.is_in(rows["file"], value_set=pa.array(pool, pa.string())))
     ranks = pa.array([rank[file] for file in rows["file"].to_pylist()], pa.int64())

@@ -31,9 +31,9 @@ def pool_rows(
 ) -> pa.Table:
     """The records of one bucket that are in the pool, one row each: all but texts and vectors.
 
-    Columns: ``uid``; ``file``, ``rank`` and ``offset`` of its oldest occurrence; ``licence``, the
-    union over its occurrences; ``rating``, null where unrated; ``contaminated``; and ``usable``,
-    whether it has a vector.
+    Columns: ``uid``; ``file``, ``rank``, ``offset`` and ``source`` of its oldest occurrence;
+    ``licence``, the union over its occurrences; ``rating``, null where unrated; ``contaminated``;
+    and ``usable``, whether it has a vector.
     """
     found = pool_by_age(workspace, tables, bucket, pool)
     licences: dict[str, set[str]] = {}
@@ -51,6 +51,7 @@ def pool_rows(
             "file": first["file"],
             "rank": first["rank"],
             "offset": first["offset"],
+            "source": first["source"],
             "licence": pa.array([union(found) for found in licences.values()], pa.string()),
             "rating": ratings["rating"].combine_chunks().take(rows_of_uids(uids, ratings)),
             "contaminated": pc.is_in(uids, _contaminated(workspace, tables, bucket, settings)),

@@ -137,6 +137,7 @@ def _transition_json(transition: Transition) -> dict[str, Any]:
         "classes": transition.classes.tolist(),
         "matrix": transition.matrix_CC.tolist(),
         "prior": transition.prior_C.tolist(),
+        "given": transition.given,
     }
 
 
@@ -210,7 +211,10 @@ def load_fit(workspace: Workspace, revision: str) -> RatingFit:
     scores = workspace.read_json(f"{folder}/scores.json")
     return RatingFit(
         transition=Transition(
-            np.array(fitted["classes"]), np.array(fitted["matrix"]), np.array(fitted["prior"])
+            np.array(fitted["classes"]),
+            np.array(fitted["matrix"]),
+            np.array(fitted["prior"]),
+            fitted["given"],
         ),
         noise=_NOISE.validate_python(workspace.read_json(f"{folder}/noise.json")),
         test=PoolThresholds(np.array(scores["thresholds"]), scores["untested"]),

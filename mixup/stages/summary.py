@@ -17,6 +17,7 @@ from mixup.ledger import StageCounts
 from mixup.quality.scores import PoolScores
 from mixup.quality.shrinkage import RatingNoise
 from mixup.report.clusters import CLUSTERS_SHOWN, draw
+from mixup.report.curation import DuplicatePair
 from mixup.report.digest import (
     UNIT_BINS,
     ClusterExample,
@@ -31,9 +32,11 @@ from mixup.report.digest import (
 from mixup.report.timeline import EngineUse, engine_use, timeline_of
 from mixup.rewards.rubric import COMPONENTS
 from mixup.selection.acceptance import CONTAMINATED
+from mixup.stages.fitted_cells import FittedCells
 from mixup.stages.publish import ReleaseFiles
 from mixup.stages.run import SPANS_KEPT, RunContext, Span
 from mixup.stages.select import Selection
+from mixup.stages.summary_scores import curation_of
 from mixup.stages.survey import (
     CLUSTER_ACCEPTED,
     CLUSTER_NOT_DISTILLED,
@@ -76,6 +79,8 @@ class Release:
     questions: str | None
     noise: RatingNoise | None
     scores: PoolScores
+    cells: FittedCells | None
+    pairs: Sequence[DuplicatePair]
     seconds: float
 
 
@@ -157,6 +162,9 @@ def digest_of(context: RunContext, release: Release) -> Digest:
         ratings=tuple(survey.ratings.get(rating, 0) for rating in range(6)),
         noise=release.noise,
         scores=release.scores,
+        curation=curation_of(
+            survey, config, release.stages, release.skipped, release.cells, release.pairs
+        ),
         quality_pool=_bins(survey.bins, "quality_pool"),
         quality_release=tuple(unit_bins(quality).tolist()),
         long_tail_pool=_bins(survey.bins, "long_tail_pool"),

@@ -26,6 +26,7 @@ from mixup.selection.licences import allowed
 from mixup.selection.mixing import Ranked, TopRanked
 from mixup.stages.decontaminate import contamination_of
 from mixup.stages.pool import pool_occurrences
+from mixup.stages.survey_scores import ScoreSurvey, survey_scores
 from mixup.stages.verdicts import Judge, Judgment, Verdict
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
@@ -34,6 +35,7 @@ SURVEYED = (
     "occurrences",
     "ratings",
     "contamination",
+    "places",
     "curation",
     "clusters",
     "samples",
@@ -70,6 +72,7 @@ class Survey:
             ``mixup.report.clusters``) with its ranks, lowest first.
         contaminated: Records left out for an evaluation question, by benchmark.
         hits: Such records, and samples rejected for one: a seeded draw.
+        scores: What curation says of ratings, cells and near-duplicates.
     """
 
     limit: int
@@ -87,6 +90,7 @@ class Survey:
     examples: dict[str, list[tuple[str, ClusterExample]]] = field(default_factory=dict)
     contaminated: Counter[str] = field(default_factory=Counter)
     hits: list[ContaminationHit] = field(default_factory=list)
+    scores: ScoreSurvey = field(default_factory=ScoreSurvey)
 
     def merge(self, other: Survey) -> None:
         """Take in the survey of other buckets."""
@@ -108,6 +112,7 @@ class Survey:
             self.examples[name] = sorted(both, key=_rank)[:EXAMPLES_OF_A_STRATUM]
         self.contaminated.update(other.contaminated)
         self.add_hits(other.hits)
+        self.scores.merge(other.scores)
 
     def add_hits(self, hits: Sequence[ContaminationHit]) -> None:
         """Take in contaminated rows or samples, as a draw that depends on their keys only."""
@@ -158,12 +163,14 @@ class SurveySettings:
         rater: The rater's revision.
         licences: Allowed licences, or None for all.
         limit: Candidates wanted of each part.
+        threshold: Lowest rating that counts as high.
     """
 
     judge: Judge
     rater: str
     licences: tuple[str, ...] | None
     limit: int
+    threshold: int = 4
 
 
 def survey_bucket(
@@ -210,6 +217,8 @@ def _survey_records(
         if rating is not None and uid in uids:
             survey.ratings[rating] += 1
     curation = read_files(workspace, "curation", tables["curation"].in_bucket(bucket))
+    places = read_files(workspace, "places", tables["places"].in_bucket(bucket), ["uid", "visits"])
+    survey.scores = survey_scores(curation, ratings, places, settings.threshold)
     if settings.judge.questions is not None:
         found = contamination_of(
             workspace, tables["contamination"], bucket, settings.judge.questions, only_hits=True

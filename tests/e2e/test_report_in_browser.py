@@ -11,6 +11,15 @@ import pytest
 from chromium import BROWSER, Chromium
 
 from mixup.records import Turn
+from mixup.report.curation import (
+    Calibration,
+    CellsFound,
+    CuratedRatings,
+    DuplicatePair,
+    Duplicates,
+    PairText,
+    ScoreCuration,
+)
 from mixup.report.digest import (
     ClusterExample,
     Compliance,
@@ -86,6 +95,19 @@ def example(at: int) -> ClusterExample:
     )
 
 
+def curation() -> ScoreCuration:
+    """All charts of score curation, and pairs whose rows and sources are attacks."""
+    rows = [PairText(attack, attack, 7, (attack,)) for attack in ATTACKS]
+    pairs = tuple(DuplicatePair(row, rows[0], 0.97, same_source=False) for row in rows)
+    diagonal = tuple((0,) * at + (9,) + (0,) * (5 - at) for at in range(6))
+    return ScoreCuration(
+        calibration=Calibration((9,) * 10, tuple(0.9 * at + 0.45 for at in range(10)), (4,) * 10),
+        ratings=CuratedRatings(54, diagonal, 54, 9, 0),
+        cells=CellsFound(2, 90, 50, 100, (0,) * 9 + (2,) + (0,) * 10, 30, 1, 0.1),
+        duplicates=Duplicates(5, 7, 0, 7, 0.95, pairs),
+    )
+
+
 def hostile_digest(clusters: int) -> Digest:
     """A digest with attacks in every place that holds text of the data."""
     huge = ATTACKS[0] + "x" * 5_000_000
@@ -111,6 +133,7 @@ def hostile_digest(clusters: int) -> Digest:
         release_licences=dict.fromkeys(ATTACKS, 3),
         quarantine=dict.fromkeys(ATTACKS, 2),
         ratings=(1, 2, 3, 2, 1, 0),
+        curation=curation(),
         quality_pool=bins,
         quality_release=bins,
         long_tail_pool=bins,
@@ -212,6 +235,10 @@ def test_figures_are_drawn_and_attacks_stay_text(browser, page):
     assert "\u202e" not in text
     assert "[U+202E]txt.exe" in text
     assert "49" not in browser.run("document.querySelector('.notes').innerText")
+    shown = browser.run("document.getElementById('curation').textContent")
+    assert ATTACKS[1] in shown
+    drawn = "[...document.querySelectorAll('#curation .main-svg')].length"
+    assert browser.run(drawn) >= 3
 
 
 def test_every_cluster_can_be_opened_and_holds_only_text(browser, page):

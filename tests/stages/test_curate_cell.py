@@ -156,6 +156,32 @@ def test_near_duplicates_name_the_oldest(workspace):
     assert found["copy"]["duplicate_of"] == LOW_A[0].uid
     assert found["copy"]["cluster"] is None
     assert found["a0"]["duplicate_of"] is None
+    # Vectors (1, 0.5) and (1, 0.5, 0.1) of norms 1.25 ** 0.5 and 1.26 ** 0.5; both from one file.
+    assert found["copy"]["duplicate_similarity"] == pytest.approx((1.25 / 1.26) ** 0.5, abs=1e-6)
+    assert found["copy"]["same_source"] is True
+    assert found["a0"]["duplicate_similarity"] is found["a0"]["same_source"] is None
+
+
+def test_a_near_duplicate_of_another_source_is_told(workspace):
+    copy = Row("copy", topic=0, variant=0, overall=2, near=True, file="file-2")
+    add(workspace, [*POOL, copy])
+    curate(workspace, pool=("file-1", "file-2"))
+    assert by_name(workspace, [copy])["copy"]["same_source"] is False
+    # Its source is that of its oldest occurrence, whatever else repeats it.
+    add(workspace, [Row("copy", topic=0, variant=0, file="file-1")])
+    curate(workspace, pool=("file-1", "file-2"), regroup=True)
+    assert by_name(workspace, [copy])["copy"]["same_source"] is True
+
+
+def test_observed_ratings_are_predicted_by_their_neighbors(workspace):
+    copy = Row("copy", topic=0, variant=0, overall=2, near=True)
+    unrated = Row("near-low", topic=0, variant=5)
+    add(workspace, [*POOL, copy, unrated])
+    curate(workspace)
+    found = by_name(workspace, [*POOL, copy, unrated])
+    known = {name for name, row in found.items() if row["predicted"] is not None}
+    assert known == {row.name for row in POOL}
+    assert found["h0"]["predicted"] > 0.5 > found["a0"]["predicted"]
 
 
 def test_the_oldest_is_of_the_earliest_file(workspace):

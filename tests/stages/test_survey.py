@@ -136,6 +136,18 @@ def test_histograms_and_tallies(workspace):
     assert found.bins["reward:coverage"].sum() == 4
 
 
+def test_scores_are_those_of_the_pool(workspace):
+    found = survey(workspace).scores
+    assert found.counts["rated"] == sum(found.curated_CC.ravel()) == 13
+    # All rated rows but the one near-duplicate have neighbors that vote.
+    assert found.calibration.rows_B.sum() == 12
+    assert list(found.cells.values()) == [13]  # "blind" is in no cell
+    assert (found.counts["placed"], found.counts["visits"]) == (13, 0)
+    (pair,) = found.pairs
+    assert {pair.uid, pair.duplicate_of} == {row.uid for row in (POOL[5], POOL[10])}
+    assert (found.counts["near_duplicates"], found.counts["same_source"]) == (1, 1)
+
+
 def test_the_best_candidates(workspace):
     found = survey(workspace)
     (key,) = keys_of(found.distilled)
@@ -206,6 +218,14 @@ def summary(found: Survey) -> dict:
         "bins": {name: bins.tolist() for name, bins in found.bins.items() if bins.sum()},
         "chosen": [found.pairs, found.members, found.qualities],
         "examples": found.examples,
+        "scores": [
+            +found.scores.counts,
+            found.scores.calibration.rows_B.tolist(),
+            found.scores.calibration.millionths_B.tolist(),
+            found.scores.curated_CC.tolist(),
+            found.scores.cells,
+            found.scores.pairs,
+        ],
         **ranked,
     }
 

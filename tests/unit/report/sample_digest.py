@@ -4,6 +4,16 @@ from mixup.quality.scores import PoolScores
 from mixup.quality.shrinkage import RatingNoise
 from mixup.quality.threshold import PrecisionCurve
 from mixup.records import Turn
+from mixup.report.curation import (
+    Calibration,
+    CellsFound,
+    CuratedRatings,
+    DuplicatePair,
+    Duplicates,
+    PairText,
+    ScoreCuration,
+    size_bins,
+)
 from mixup.report.digest import (
     ClusterExample,
     Compliance,
@@ -102,6 +112,60 @@ HITS = tuple(
 )
 
 
+def pair(at: int) -> DuplicatePair:
+    left = PairText(
+        f"{at:032x}", f"user: {HOSTILE[at % 5]}\n\nassistant: blue", 70 * (at == 0), (HOSTILE[1],)
+    )
+    kept = PairText(f"{at + 99:032x}", f"user: Which color has the sky? {at}", 0, ("dolly",))
+    return DuplicatePair(
+        left, kept, None if at == 3 else 0.951 + at / 1_000, (True, False, None)[at % 3]
+    )
+
+
+CURATION = ScoreCuration(
+    threshold=4,
+    calibration=Calibration(
+        rows=(4_000, 2_500, 1_500, 1_000, 0, 900, 1_100, 1_500, 1_900, 1_100),
+        predicted=(200.0, 375.0, 375.0, 350.0, 0.0, 495.0, 715.0, 1_125.0, 1_615.0, 1_045.0),
+        high=(240, 350, 420, 330, 0, 540, 700, 1_140, 1_500, 1_030),
+    ),
+    ratings=CuratedRatings(
+        rated=16_640,
+        counts=(
+            (780, 20, 0, 0, 0, 0),
+            (15, 2_300, 85, 0, 0, 0),
+            (0, 60, 4_960, 80, 0, 0),
+            (0, 0, 95, 5_445, 60, 0),
+            (0, 0, 0, 70, 2_420, 10),
+            (0, 0, 0, 0, 20, 220),
+        ),
+        tested=15_400,
+        suspicious=2_044,
+        replaced=515,
+    ),
+    cells=CellsFound(
+        cells=8,
+        rows=18_244,
+        most=3_890,
+        cap=4_000,
+        sizes=size_bins((3_890, 3_100, 2_950, 2_400, 2_000, 1_800, 1_304, 800), 4_000),
+        visits=17_000,
+        done=3,
+        drift=0.031,
+        refit_at=0.25,
+        new=1_250,
+    ),
+    duplicates=Duplicates(
+        exact=1_690,
+        near=812,
+        same_source=500,
+        other_source=300,
+        similarity=0.95,
+        pairs=tuple(pair(at) for at in range(7)),
+    ),
+)
+
+
 def full_digest() -> Digest:
     """A digest with every part filled and the hostile texts in every free field."""
     return Digest(
@@ -151,6 +215,7 @@ def full_digest() -> Digest:
             curve=PrecisionCurve((0.1, 0.62, 0.9), (20_000, 6_000, 400), (0.41, 0.8, 0.93), 20_000),
             untested="the errors of the rater are not known: 1,200 samples",
         ),
+        curation=CURATION,
         quality_pool=bell(4, 3_000, 4),
         quality_release=bell(17, 400),
         long_tail_pool=bell(12, 900),
