@@ -6,8 +6,8 @@ The true class of a row is read from real metadata (``labeled_rows.CLASS_OF``), 
 drawn from a known T, so that what is wrong is known. The pool is one cell. Printed are the accuracy
 of the curated against the raw ratings, precision and recall of the flags, and, for "the true class
 is at least 4", accuracy and expected calibration error of the quality, of the raw rating and of the
-reference's rule (E >= 4). ``MIXUP_BENCH_VECTORS`` may name an .npz of ``uids`` and ``vectors``, so
-that nothing is embedded; ``MIXUP_BENCH_LABELED`` is the share of the rows that is drawn.
+reference's rule (E >= 4). With the workspace of ``make pool`` as ``MIXUP_BENCH_POOL`` its vectors
+are read instead of made; ``MIXUP_BENCH_LABELED`` (1) is the share of the rows that is drawn.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from labeled_rows import DATA, LabeledRows, labeled_rows
+from labeled_rows import LabeledRows, labeled_rows
 from made_pool import settings
 from planted_ratings import calibration_error, rated, true_matrix
+from whole_pool import DATA
 
 from mixup.config import CurateConfig
 from mixup.quality.agreement import suspicion_thresholds

@@ -2,8 +2,9 @@
 
     make bench ARGS="-k quality"
 
-``MIXUP_BENCH_QUALITY_ROWS`` rows of a file at most (3000) are embedded once, at about 25 a second,
-and ``MIXUP_BENCH_QUALITY_SEEDS`` draws of them (5) are rated. A larger library is timed with
+With the workspace of ``make pool`` as ``MIXUP_BENCH_POOL`` its vectors are read instead of made.
+``MIXUP_BENCH_QUALITY_ROWS`` rows of a file are read at most (3000), and of them
+``MIXUP_BENCH_QUALITY_SEEDS`` draws (5) are rated. A larger library is timed with
 ``MIXUP_BENCH_QUALITY_LIBRARY=200000``. Prints the median over the draws, with the lowest and
 highest, and asserts nothing.
 """
@@ -15,7 +16,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,11 +181,6 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-@pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest) -> Path:
-    return request.config.cache.mkdir("vectors")
-
-
 def confused(classes: np.ndarray) -> np.ndarray:
     """Errors over six classes that go evenly to the other classes of a file."""
     errors = np.eye(6)
@@ -197,8 +192,8 @@ def confused(classes: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("planted", [False, True], ids=["as rated", "a quarter rated wrongly"])
 @pytest.mark.parametrize("name", list(MARKS))
-def test_quality_of_real_rows(name: str, planted: bool, folder: Path) -> None:
-    rows = rated_rows(name, ROWS, folder)
+def test_quality_of_real_rows(name: str, planted: bool) -> None:
+    rows = rated_rows(name, ROWS)
     errors = confused(np.unique(rows.classes_N)) if planted else None
     values: defaultdict[str, list[float]] = defaultdict(list)
     gaps: defaultdict[str, list[float]] = defaultdict(list)
@@ -221,9 +216,9 @@ def test_quality_of_real_rows(name: str, planted: bool, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(MARKS))
-def test_quality_of_rated_rows(name: str, folder: Path) -> None:
+def test_quality_of_rated_rows(name: str) -> None:
     """Rated rows by models without their fold and by the model of all, times the own rating."""
-    rows = rated_rows(name, ROWS, folder)
+    rows = rated_rows(name, ROWS)
     classes = np.unique(rows.classes_N)
     gaps: defaultdict[str, list[float]] = defaultdict(list)
     right: defaultdict[str, list[float]] = defaultdict(list)

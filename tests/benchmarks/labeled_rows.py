@@ -7,24 +7,20 @@ here is that it is real, and that neighbors share it as often as they do in real
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from real_vectors import vectors_of
+from whole_pool import DATA
 
 from mixup.clusters.linearize import embed_text
 from mixup.errors import RecordError
-from mixup.models.bundled import MINILM
-from mixup.models.encoder import SentenceEncoder
-from mixup.records import content_key, uid_of
+from mixup.records import uid_of
 from mixup.text.formats import parse_row
 
-DATA = Path(os.environ.get("MIXUP_BENCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STATUS = {"ok": 4, "too similar": 2, "too short": 1}
 
 
@@ -69,14 +65,11 @@ class LabeledRows:
 
 
 def labeled_rows(share: float = 1.0) -> LabeledRows:
-    """A seeded draw of rows; their vectors are kept in the temporary folder for the next call.
-
-    With ``MIXUP_BENCH_VECTORS``, an .npz of ``uids`` and ``vectors``, rows are drawn of those only.
+    """A seeded draw of rows.
 
     Args:
         share: Of the rows that ``CLASS_OF`` names.
     """
-    given = _given()
     found: dict[str, tuple[str, int, str]] = {}
     for name, (count, class_of) in CLASS_OF.items():
         rows = pq.read_table(DATA / f"{name}.parquet").to_pylist()
@@ -87,31 +80,9 @@ def labeled_rows(share: float = 1.0) -> LabeledRows:
             with suppress(RecordError):  # such as an empty answer
                 turns = parse_row(rows[at]).turns
                 uid = uid_of(turns)
-                if uid not in found and (given is None or uid in given):
+                if uid not in found:
                     found[uid] = (name, class_of(rows[at]), embed_text(turns))
                     left -= 1
     uids = [list(found)[at] for at in np.random.default_rng(1).permutation(len(found)).tolist()]
     files, truth, texts = zip(*(found[uid] for uid in uids), strict=True)
-    if given is not None:
-        vectors = np.array([given[uid] for uid in uids])
-    else:
-        vectors = _vectors(uids, list(texts))
-    return LabeledRows(uids, np.array(files), np.array(truth), vectors)
-
-
-def _given() -> dict[str, np.ndarray] | None:
-    path = os.environ.get("MIXUP_BENCH_VECTORS")
-    if not path:
-        return None
-    with np.load(path, allow_pickle=False) as held:
-        return dict(zip(held["uids"].tolist(), held["vectors"], strict=True))
-
-
-def _vectors(uids: list[str], texts: list[str]) -> np.ndarray:
-    kept = Path(tempfile.gettempdir()) / f"mixup-labeled-{content_key(uids)}.npy"
-    if kept.exists():
-        return np.load(kept)
-    print(f"\nembedding {len(texts):,} rows once, at about 25 a second; kept as {kept}")
-    vectors = SentenceEncoder(MINILM, cpus=2).encode(texts).vectors_ND
-    np.save(kept, vectors)
-    return vectors
+    return LabeledRows(uids, np.array(files), np.array(truth), vectors_of(uids, texts))

@@ -1,29 +1,26 @@
 """Real rows with real quality labels, each file with vectors of the bundled encoder.
 
 The labels are the files' own: two of Claude's flags on Alpaca rows, the status that Alpaca Libre
-gave its rows, and GPT-4's ratings of answers. ``MIXUP_BENCH_DATA`` is the folder of the files.
+gave its rows, and GPT-4's ratings of answers.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from real_vectors import vectors_of
+from whole_pool import DATA
 
 from mixup.clusters.linearize import embed_text
 from mixup.errors import RecordError
-from mixup.models.bundled import MINILM
-from mixup.models.encoder import SentenceEncoder
-from mixup.records import content_key, uid_of
+from mixup.records import uid_of
 from mixup.text.formats import parse_row
 
-DATA = Path(os.environ.get("MIXUP_BENCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STATUS = {"ok": 4, "too similar": 2, "blacklist": 1, "too short": 1, "bad start": 1}
 HIGH = 4
 
@@ -66,13 +63,12 @@ class RatedRows:
         return np.floor(self.marks_N + 0.5).astype(np.int64)
 
 
-def rated_rows(name: str, most: int, folder: Path) -> RatedRows:
+def rated_rows(name: str, most: int) -> RatedRows:
     """So many rows of a benchmark at most; skips where its file is absent.
 
     Args:
         name: A key of ``MARKS``.
         most: The rows of the lowest uids, so that a larger draw holds a smaller one.
-        folder: Where vectors are kept for the next call.
     """
     file, mark = MARKS[name]
     path = DATA / f"{file}.parquet"
@@ -87,12 +83,4 @@ def rated_rows(name: str, most: int, folder: Path) -> RatedRows:
         rows.setdefault(uid_of(turns), (embed_text(turns), mark(row), len(row["output"])))
     uids = sorted(rows)[:most]
     texts, marks, lengths = zip(*(rows[uid] for uid in uids), strict=True)
-    return RatedRows(uids, _vectors(uids, texts, folder), np.array(marks), np.array(lengths, float))
-
-
-def _vectors(uids: list[str], texts: tuple[str, ...], folder: Path) -> np.ndarray:
-    kept = folder / f"{content_key(MINILM, uids)}.npy"
-    if not kept.exists():
-        print(f"\nembedding {len(texts):,} rows once; kept as {kept}")
-        np.save(kept, SentenceEncoder(MINILM, cpus=2).encode(texts).vectors_ND)
-    return np.load(kept)
+    return RatedRows(uids, vectors_of(uids, texts), np.array(marks), np.array(lengths, float))
