@@ -28,6 +28,7 @@ from mixup.quality.curation import Curation, curate
 from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import expected_class, neighbor_votes, posterior
 from mixup.quality.rating_test import PoolThresholds
+from mixup.quality.regression import Regression, fit_regression, folds_of
 from mixup.quality.transition import Transition
 from mixup.stages.cell import CellSettings
 from mixup.stages.rating_counts import count_rows, fit_ratings, row_ids
@@ -36,7 +37,10 @@ from mixup.stages.scores import curation_settings, pool_scores, rating_test
 
 SHARE = float(os.environ.get("MIXUP_BENCH_LABELED", "1"))
 HIGH = 4
-pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"no real data in {DATA}")
+pytestmark = [
+    pytest.mark.skipif(not DATA.exists(), reason=f"no real data in {DATA}"),
+    pytest.mark.timeout(3600),
+]
 
 
 def noise(right: float) -> np.ndarray:
@@ -91,7 +95,12 @@ def planted(rows: LabeledRows, right: float, transition: str, unrated: float = 0
 
 
 def curated(
-    pool: Planted, fit: RatingFit, *, ratings: np.ndarray | None = None, tested: bool = True
+    pool: Planted,
+    fit: RatingFit,
+    *,
+    ratings: np.ndarray | None = None,
+    tested: bool = True,
+    regression: Regression | None = None,
 ) -> Curation:
     """The pool curated as one cell; also with ratings other than those that were observed."""
     scores = pool_scores(fit, pool.made)
@@ -104,6 +113,20 @@ def curated(
         settings=curation_settings(scores, pool.made),
         test=rating_test(fit, scores, pool.made) if tested else None,
         ids_N=row_ids(rows.uids),
+        uids_N=rows.uids,
+        regression=regression,
+    )
+
+
+def regressed(pool: Planted, errors: np.ndarray | None) -> Regression:
+    """The regression on the rated rows, which undoes the given errors of the rater."""
+    rated_rows = np.flatnonzero(pool.ratings >= 0)
+    return fit_regression(
+        pool.rows.vectors_ND[rated_rows],
+        pool.ratings[rated_rows],
+        folds_of([pool.rows.uids[row] for row in rated_rows]),
+        np.arange(6),
+        errors,
     )
 
 
@@ -178,7 +201,10 @@ def test_quality(rows: LabeledRows, right: float, transition: str) -> None:
     scores = pool_scores(pool.fit, pool.made)
     print(f"\nrated rows, ratings right {right}, {transition}: {scores.effective_votes:g} votes")
     print(f"  {'P(true class >= 4)':54} accuracy, calibration error, AUC")
-    told("quality", found.quality_N.astype(float), truth)
+    told("quality, by votes", found.quality_N.astype(float), truth)
+    for name, errors in (("as in a run", None), ("errors known", pool.matrix)):
+        by_regression = curated(pool, pool.fit, regression=regressed(pool, errors))
+        told(f"quality, by regression, {name}", by_regression.quality_N.astype(float), truth)
     at_four = replace(pool.fit, effective_votes=4.0)
     told("quality, 4 votes", curated(pool, at_four, tested=False).quality_N.astype(float), truth)
     replaced = found.curated_rating_N.astype(np.int64)
@@ -197,7 +223,10 @@ def test_unrated_rows(rows: LabeledRows, transition: str) -> None:
     scores = pool_scores(pool.fit, pool.made)
     print(f"\nunrated half, {transition}: {scores.effective_votes:g} votes")
     print(f"  {'P(true class >= 4)':54} accuracy, calibration error, AUC")
-    told("quality", found.quality_N[blind].astype(float), rows.truth_N[blind])
+    told("quality, by votes", found.quality_N[blind].astype(float), rows.truth_N[blind])
+    for name, errors in (("as in a run", None), ("errors known", pool.matrix)):
+        chance = curated(pool, pool.fit, regression=regressed(pool, errors)).quality_N[blind]
+        told(f"quality, by regression, {name}", chance.astype(float), rows.truth_N[blind])
     told("the reference's rule, E >= 4", rule(pool)[blind], rows.truth_N[blind])
 
 

@@ -31,6 +31,7 @@ from mixup.quality.shrinkage import transition_of
 from mixup.quality.tempering import VOTES_GRID, best_votes, tempering_sums
 from mixup.quality.transition import UNRATED, Transition, cooccurrence
 
+pytestmark = pytest.mark.timeout(3600)
 ROWS = int(os.environ.get("MIXUP_BENCH_QUALITY_ROWS", "3000"))
 SEEDS = int(os.environ.get("MIXUP_BENCH_QUALITY_SEEDS", "5"))
 LIBRARY = int(os.environ.get("MIXUP_BENCH_QUALITY_LIBRARY", "20000"))

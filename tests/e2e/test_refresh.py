@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
-from conftest import DEMO, ROOT, Job
+from conftest import DEMO, ROOT, SHORT, Job
 
+from mixup.config import RefreshConfig
+from mixup.config_file import load_config
+from mixup.lock import acquire
+from mixup.pipelines.refresh_plan import make_plan, pool_of
 from mixup.records import TABLES
+from mixup.stages.curate import curate_and_cluster
+from mixup.stages.run import RunContext
+from mixup.workspace import open_workspace
 
 DEFECTS = ROOT / "mixup" / "sample" / "defects.jsonl"
 
@@ -142,6 +152,36 @@ def test_rewards_overlap_with_generation_and_each_other(demo: Job):
     assert during
     # The format component waits for no vectors: it runs while the encoder works.
     assert overlap("format", "encode") > 0
+
+
+def backwards(
+    function: Callable[..., Any], shared: object, arguments: Iterable[tuple], stall: object
+) -> Iterator[Any]:
+    """A runner that makes the calls in this process, the last one first."""
+    for rest in reversed(list(arguments)):
+        yield function(shared, *rest)
+
+
+def test_many_cells_come_to_the_same_whoever_does_them_and_when(demo: Job, tmp_path: Path):
+    cells = ("curate.cell_rows=90", "distill.max_clusters=1")
+    by_ray = Job(tmp_path / "ray")
+    shutil.copytree(demo.workspace, by_ray.workspace)
+    by_ray.run(*cells)
+    stage = by_ray.stage("curate")
+    assert stage is not None
+    assert stage["extra"]["cells"] == stage["extra"]["cells_done"] >= 8
+    here = Job(tmp_path / "here")
+    shutil.copytree(demo.workspace, here.workspace)
+    plan = make_plan(load_config(RefreshConfig, str(DEMO), [*SHORT, *cells]))
+    workspace = open_workspace(str(here.workspace))
+    with acquire(workspace, "here") as lease:
+        context = RunContext(
+            workspace, "here", lease.token, pool_of(plan), commit_interval_s=0.0, runner=backwards
+        )
+        curate_and_cluster(context, plan.cells())
+    for name, key in (("curation", "uid"), ("clusters", "cluster"), ("places", "uid")):
+        found = [job.table(name).sort_by(key).to_pylist() for job in (by_ray, here)]
+        assert found[0] == found[1], name
 
 
 def test_a_second_night_has_nothing_to_do_and_starts_no_ray(demo: Job):
