@@ -1,1 +1,1 @@
-"""MIXTURE's pure parts: items cut from text, their degradations, fusion, pairs, splits; no models."""
+"""MIXTURE's pure parts: items cut from text, degradations, fusion, pairs and splits; no models."""

@@ -26,12 +26,14 @@ class Segment:
         article: The article's key; splits go by it.
         title: The article's title as its source has it, or "".
         text: The block, as plain or as marked up as its source.
+        context: More text of the article, from which wrong options may be drawn, or "".
     """
 
     key: str
     article: str
     title: str
     text: str
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
