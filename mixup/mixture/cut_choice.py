@@ -15,21 +15,21 @@ from mixup.mixture.alter import (
     years_of,
 )
 from mixup.mixture.items import LETTERS, Item
-from mixup.mixture.passage import Passage
+from mixup.mixture.passage import Passage, stands_alone
 from mixup.mixture.topics import mentions, with_article
 from mixup.mixture.vocabulary import MONTHS
 
 _STATEMENT_WORDS = 45
 _OPTION_WORDS = 40
 _BLANK = "____"
-_CONNECTED = r"(?:of|the|de|van|von|and|for)"
+_CONNECTED = r"(?:of|the|de|van|von|for)"
 # A name after a preposition; those after the same one are taken to be of one kind.
 _PLACED_NAME = re.compile(
     r"\b(in|by|from|at|with|near) (?:the )?"
-    rf"((?:[A-Z][\w'’-]*[a-z])(?: (?:{_CONNECTED} )?[A-Z][\w'’-]*[a-z]){{0,3}})(?![\w'’])"
+    rf"((?:[A-Z][\w'’-]*[a-z])(?: (?:{_CONNECTED} )?[A-Z][\w'’-]*[a-z]){{0,5}})(?![\w'’])"
 )
 _NAME = re.compile(
-    rf"(?<=[a-z,] )[A-Z][\w'’-]*[a-z](?: (?:{_CONNECTED} )?[A-Z][\w'’-]*[a-z]){{1,3}}(?![\w'’])"
+    rf"(?<=[a-z,] )[A-Z][\w'’-]*[a-z](?: (?:{_CONNECTED} )?[A-Z][\w'’-]*[a-z]){{1,5}}(?![\w'’])"
 )
 _CALENDAR = re.compile(rf"(?:{'|'.join(MONTHS)})\b")
 
@@ -170,9 +170,17 @@ def _statement_question(passage: Passage, random_: random.Random) -> tuple[str, 
 def _false_statements(
     passage: Passage, sentences: list[str], right: str, random_: random.Random
 ) -> Iterator[str]:
-    """Changed sentences, those of other sentences first."""
+    """Changed sentences: one of each other sentence, then one of the right, then what is left."""
     others = [sentence for sentence in sentences if sentence != right]
     random_.shuffle(others)
+    others += [
+        sentence
+        for run in passage.runs
+        for sentence in run
+        if sentence not in sentences
+        and stands_alone(sentence)
+        and len(sentence.split()) <= _OPTION_WORDS
+    ]
     left: list[str] = []
     for sentence in [*others, right]:
         changed = alterations_of(sentence, random_, context=passage.text)

@@ -9,7 +9,13 @@ from mixup.errors import RecordError
 from mixup.mixture.facts import facts_of
 from mixup.mixture.items import Item
 from mixup.mixture.passage import Passage, opening, stands_alone
-from mixup.mixture.topics import definition_of, mentions, plural_kind, with_article
+from mixup.mixture.topics import (
+    definition_of,
+    mentions,
+    named_in_text,
+    plural_kind,
+    with_article,
+)
 
 _ANSWER_WORDS = (20, 110)
 _STATEMENT_WORDS = 70
@@ -110,7 +116,7 @@ def _definition(passage: Passage) -> tuple[str, Item] | None:
     if len(answer.split()) < _ANSWER_WORDS[0]:
         return None
     word = "Who" if defined.is_person else "What"
-    named = with_article(passage.topic, answer)
+    named = with_article(passage.topic, passage.runs[0][0])
     return "qa.definition", Item("qa", f"{word} {defined.verb} {named}?", answer)
 
 
@@ -154,5 +160,6 @@ def _subject(subject: str, passage: Passage) -> str:
     """A sentence's subject as within a question; the whole topic where it is a part of it."""
     if set(subject.split()) < set(passage.title.split()):
         return passage.title
+    subject = named_in_text(subject, passage.text)
     found = _ARTICLE.match(subject)
     return f"{found.group(1).lower()} {subject[found.end() :]}" if found else subject

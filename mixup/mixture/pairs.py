@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixup.mixture.items import Item
-from mixup.mixture.variants import Variant, Variants
+from mixup.errors import ConfigError
+from mixup.mixture.degrade import DEGRADATIONS, PLANNED
+from mixup.mixture.degraded import Variant, Variants
+from mixup.mixture.items import CONSTRUCTION, Item, generator_of
+from mixup.mixture.thought import thought_of
+from mixup.records import content_key
+
+RULES = "rules-v1"
+"""The rules' version: another item, variant or thought for the same text and seed is a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class Target:
     articles: tuple[str, ...]
     rule: str
     rating: int = 5
-    rating_source: str = "construction"
+    rating_source: str = CONSTRUCTION
     licence: str = ""
 
 
@@ -55,12 +62,13 @@ class Pair:
 
 def rules_revision() -> str:
     """The content key of everything here that shapes an item, a variant or a thought by rule."""
-    raise NotImplementedError
+    classes = {name: one.rating for name, one in DEGRADATIONS.items()} | dict(PLANNED)
+    return content_key("mixture", RULES, classes)
 
 
 def pair_key(target: Item, variants: Sequence[Variant], revisions: Sequence[str]) -> str:
     """The content key of a target, its variants in order, and the revisions that made them."""
-    raise NotImplementedError
+    return content_key("pair", target.uid, [one.uid for one in variants], list(revisions))
 
 
 def pair_of(
@@ -78,8 +86,17 @@ def pair_of(
         target: The target.
         variants: Its variants, without a reason.
         seed: The seed of the draw for the thought.
-        thought_share: The share of pairs whose thought is written by rule.
+        thought_share: The share of pairs whose thought is written by rule; the others, and those of
+            a lossy plan, have none.
         thought: A teacher's thought; taken instead of one by rule.
         revisions: Revisions of whatever else made it: the teacher, its prompts.
+
+    Raises:
+        ConfigError: There are no variants.
     """
-    raise NotImplementedError
+    if not variants.variants:
+        raise ConfigError(f"a pair needs variants; there are none: {variants.reason}")
+    key = pair_key(target.item, variants.variants, [rules_revision(), *revisions])
+    if not thought and generator_of("thought", key, seed).random() < thought_share:
+        thought = thought_of(target.item, variants)
+    return Pair(key, target, variants.variants, variants.plan, variants.keeps_facts, thought)

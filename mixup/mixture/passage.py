@@ -36,7 +36,8 @@ _LEANS = re.compile(
 )
 _POINTS = re.compile(
     r"\b(?:see (?:also|below|above)|as (?:noted|mentioned|described|shown) (?:above|below)|"
-    r"aforementioned|this article|listed below|following (?:list|table|section))\b",
+    r"aforementioned|this article|(?:listed|described|given|shown) below|"
+    r"following (?:list|table|section))\b",
     re.IGNORECASE,
 )
 _LEADING_PRONOUN = re.compile(
@@ -98,7 +99,7 @@ def passage_of(segment: Segment) -> Passage:
     title = topic_of(segment.title)
     if title is None:
         raise RecordError("no_topic", f"the title {segment.title[:60]!r} names no subject")
-    runs = sound_runs(text)
+    runs = _runs_of(text)
     if not runs:
         raise RecordError("no_sound_sentence", text[:60])
     definition = definition_of(runs[0][0], title)
@@ -108,8 +109,21 @@ def passage_of(segment: Segment) -> Passage:
 
 
 def stands_alone(sentence: str) -> bool:
-    """Whether a sentence leans on no sentence before it and points to no place on the page."""
-    return not _LEANS.match(sentence) and not _POINTS.search(sentence)
+    """Whether a sentence leans on no sentence before it."""
+    return _LEANS.match(sentence) is None
+
+
+def _runs_of(text: str) -> list[list[str]]:
+    """Runs of sound sentences, none of which points to a place on the page."""
+    runs = []
+    for run in sound_runs(text):
+        runs.append([])
+        for sentence in run:
+            if _POINTS.search(sentence):
+                runs.append([])
+            else:
+                runs[-1].append(sentence)
+    return [run for run in runs if run]
 
 
 def opening(passage: Passage, *, least: int, most: int) -> list[str] | None:

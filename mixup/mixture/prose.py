@@ -59,7 +59,7 @@ _INNER_CAPITAL = re.compile(
     r"(?<![^\W_])(?!Mc|Mac|De|Le|La|Di|Du|Van|Fitz|O)[A-Z][a-z]{3,}[A-Z][a-z]{2,}"
 )
 _OPENS = re.compile(r"[\"“‘'(]?[A-Z\d]")
-_RAW = re.compile(r"https?:|www\.|[{}|<>=\\_#@]|ISBN|OCLC|\bpp?\. ?\d|&[a-z]+;|[\[\]]")
+_RAW = re.compile(r"https?:|[$£€][ )]|www\.|[{}|<>=\\_#@]|ISBN|OCLC|\bpp?\. ?\d|&[a-z]+;|[\[\]]")
 _ENGLISH = frozenset(ENGLISH)
 _SHORTEST, _LONGEST = 5, 60
 _LEAST_ENGLISH = 0.15

@@ -33,7 +33,7 @@ _AFTER_KIND = re.compile(
     r" (?:[a-z]+ed|which|that|who|whose|where|and|an?|the|in|on|based|known|born)\b"
 )
 _ARTICLES = frozenset(("the", "a", "an"))
-_PERSON = re.compile(rf"\b(?:{'|'.join(PERSONS)})\b")
+_PERSONS = frozenset(PERSONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def definition_of(sentence: str, topic: str) -> Definition | None:
         end and end.group() == "," and not _AFTER_KIND.match(found["kind"][end.end() :])
     ):
         return None  # "a small, evergreen tree"
-    person = found["verb"] in ("is", "was") and bool(_PERSON.search(kind.casefold()))
+    noun = kind.split(" of ")[0].split()[-1].casefold()  # "the last King of Saxony"
+    person = found["verb"] in ("is", "was") and noun in _PERSONS
     return Definition(found["verb"], kind, person)
 
 
@@ -124,7 +125,8 @@ def named_in_text(title: str, text: str) -> str:
 
 def with_article(topic: str, text: str) -> str:
     """The topic with the article that the text gives it: "the emperor penguin"."""
-    first = re.search(rf"\b(The|the|An|an|A|a) {re.escape(topic)}\b", text)
+    # "the Berlin/Brandenburg region", "the Berlin Wall" say nothing of Berlin.
+    first = re.search(rf"\b(The|the|An|an|A|a) {re.escape(topic)}(?![\w/-]| [A-Z])", text)
     return f"{first.group(1).lower()} {topic}" if first else topic
 
 

@@ -2,93 +2,84 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from mixup.mixture.items import Item
-from mixup.records import Turn
+from mixup.errors import RecordError
+from mixup.mixture.degrade import with_wrong
+from mixup.mixture.degraded import Neighbor, Variants, VariantSettings
+from mixup.mixture.drafts import Drafts
+from mixup.mixture.items import Item, generator_of
+from mixup.mixture.units import joined, units_of
 
-
-@dataclass(frozen=True, slots=True)
-class VariantSettings:
-    """How many variants of which kind.
-
-    Attributes:
-        least: The fewest variants of a target, 2 or more.
-        most: The most, up to 20. Source: spec 2.1.
-        mean: About how many a target has on average.
-        max_tokens: What all variants of a target may take together, in estimated tokens.
-        lossy_share: The share of targets whose plan promises nothing about facts.
-        noise_share: The share of variants with surface noise.
-        neighbor_share: The share of the targets with neighbors that take some as variants.
-    """
-
-    least: int = 2
-    most: int = 20
-    mean: float = 4.0
-    max_tokens: int = 1600
-    lossy_share: float = 0.1
-    noise_share: float = 0.3
-    neighbor_share: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbor:
-    """A row of the pool near a target and truly low-rated (compressed rating below 4).
-
-    Attributes:
-        uid: The row's uid.
-        turns: Its turns; a single-turn pair.
-        rating: Its compressed rating, 0 to 3.
-        source: The rating's source: ``column`` or ``judge``.
-    """
-
-    uid: str
-    turns: tuple[Turn, ...]
-    rating: int
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One low-quality item of a pair.
-
-    Attributes:
-        turns: Its turns.
-        text: It as the distiller reads it.
-        degradations: The names of what was done to the target, in order; () for a pool row.
-        rating: Its class: by construction, or the pool row's own.
-        rating_source: ``construction``, or the pool row's source.
-        uid: The content key of its turns (a pool row's uid).
-    """
-
-    turns: tuple[Turn, ...]
-    text: str
-    degradations: tuple[str, ...]
-    rating: int
-    rating_source: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Variants:
-    """A target's variants in the order of the prompt, or the reason for none.
-
-    Attributes:
-        plan: The plan's name.
-        keeps_facts: Whether the plan promises that all of the target's facts are in the union.
-        variants: 2 to 20 variants; () with a reason.
-        reason: Why there are none, or None.
-    """
-
-    plan: str
-    keeps_facts: bool
-    variants: tuple[Variant, ...]
-    reason: str | None = None
+_SPLIT_SHARE = 0.65
+_OVERLAP = 0.25
 
 
 def variants_of(
     item: Item, *, seed: int, settings: VariantSettings, neighbors: Sequence[Neighbor] = ()
 ) -> Variants:
-    """The variants of a target; a function of (the item's uid, seed, settings, neighbors)."""
-    raise NotImplementedError
+    """The variants of a target; a function of (the item's uid, seed, settings, neighbors).
+
+    No variant equals the target or another one, case, spacing and punctuation aside. Where the plan
+    keeps facts, every fact of the target's answer (``facts_of``; for a paragraph, of its body) is
+    found in some variant, and a number that a variant has wrong is right in two others.
+    """
+    random_ = generator_of("variants", item.uid, seed)
+    plan = _plan_of(item, random_, settings)
+    drafts = Drafts(item, random_, settings)
+    count = _drawn_count(random_, settings)
+    try:
+        if plan == "lossy":
+            drafts.add_lossy(count)
+        else:
+            drafts.add_covering(_parts(item, plan, count, random_))
+            drafts.add_lossy(count)
+            drafts.add_wrong_number()
+        drafts.add_neighbors(neighbors, count)
+        return Variants(plan, plan != "lossy", drafts.result())
+    except RecordError as error:
+        return Variants(plan, plan != "lossy", (), error.reason)
+
+
+def _plan_of(item: Item, random_: random.Random, settings: VariantSettings) -> str:
+    if random_.random() < settings.lossy_share:
+        return "lossy"
+    can_split = len(item.options) > 2 if item.task == "mcq" else len(units_of(item.body)) > 1
+    # Parts of a false statement may be true.
+    can_split = can_split and (item.task != "tfq" or item.mark == "True")
+    return "split" if can_split and random_.random() < _SPLIT_SHARE else "redundant"
+
+
+def _drawn_count(random_: random.Random, settings: VariantSettings) -> int:
+    """A count with a long tail: the least, and an exponential draw above it."""
+    above = settings.mean - settings.least
+    drawn = random_.expovariate(1 / above) if above else 0.0
+    return min(settings.most, settings.least + round(drawn))
+
+
+def _parts(item: Item, plan: str, count: int, random_: random.Random) -> list[Item]:
+    """What the variants that hold the facts are made from: the item, or parts that cover it."""
+    if plan == "redundant":
+        return [item] * 2
+    pieces = [text for text in item.options if text != item.right]
+    units = units_of(item.body)
+    size = len(pieces) if item.task == "mcq" else len(units)
+    groups = _groups(size, min(size, max(2, round(0.7 * count))), random_)
+    if item.task == "mcq":
+        return [with_wrong(item, [pieces[at] for at in group]) for group in groups]
+    return [replace(item, body=joined([units[at] for at in group])) for group in groups]
+
+
+def _groups(size: int, count: int, random_: random.Random) -> list[list[int]]:
+    """Groups of places, in order, none empty, none with all, that cover all; some overlap."""
+    places = list(range(size))
+    random_.shuffle(places)
+    groups = [{place} for place in places[:count]]
+    for place in places[count:]:
+        random_.choice(groups).add(place)
+    for group in groups:
+        if random_.random() < _OVERLAP and len(group) + 1 < size:
+            group.add(random_.choice([place for place in range(size) if place not in group]))
+    return [sorted(group) for group in groups]

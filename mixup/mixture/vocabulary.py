@@ -36,7 +36,7 @@ OPPOSITES = _words(
     before/after northern/southern eastern/western northeastern/southwestern
     northwestern/southeastern increased/decreased increase/decrease increases/decreases
     majority/minority upper/lower above/below inside/outside outer/inner won/lost
-    successful/unsuccessful common/rare hot/cold warm/cool wet/dry ancient/modern
+    successful/unsuccessful hot/cold warm/cool wet/dry ancient/modern
     """
 )
 """Pairs of words that exclude each other where one of them is said."""
@@ -92,7 +92,7 @@ PERSONS = _words(
     architect engineer inventor king queen emperor empress prince princess duke duchess president
     statesman lawyer judge general admiral officer soldier businessman businesswoman director
     producer journalist historian economist theologian missionary saint bishop pope explorer
-    activist comedian man woman model dancer rancher astronaut aviator entrepreneur entomologist
+    activist comedian man woman dancer rancher astronaut aviator entrepreneur entomologist
     mountaineer diplomat nobleman criminal spy rapper coach goddess god hero
     """
 )
