@@ -15,9 +15,14 @@ _OPPOSITE = {
     for word, other in ((first, second), (second, first))
 }
 _OPPOSITE["shortest"] = "longest"
-_OPPOSITE_WORD = re.compile(rf"(?<![\w-])({'|'.join(_OPPOSITE)})(?![\w-])")
+_OPPOSITE_WORD = re.compile(rf"(?<![\w-])(?<!no )({'|'.join(_OPPOSITE)})(?![\w-])")
 # Not within a range, a name ("428 Squadron") or a longer number.
 _YEAR = re.compile(r"(?<![\w.,/–—-])(1[0-9]{3}|20[0-2][0-9])(?=[.,;:)]? |[.,;]?$)(?! ?[A-Z(–—-])")
+_BEFORE_YEAR = re.compile(
+    rf"(?:\b(?:in|since|until|till|from|by|of|to|and|before|after|during|the|late|early|around|about|"
+    rf"for|{'|'.join(MONTHS)})|\d,) ?$",
+    re.IGNORECASE,
+)
 _QUANTITY = re.compile(
     r"(?<![\w.,/–—$£€-])(?<!No\. )(?<![A-Z] )(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?=%| [a-z]{2,})"
 )
@@ -96,7 +101,7 @@ def near_number(number: str, random_: random.Random, known: Collection[str] = ()
 
 def years_of(text: str) -> list[str]:
     """The years in a text that stand outside parentheses and ranges, in order."""
-    return [text[start:end] for start, end in _outside(_YEAR, text)]
+    return [text[start:end] for start, end in _years(text)]
 
 
 def quantities_of(text: str) -> list[str]:
@@ -104,6 +109,11 @@ def quantities_of(text: str) -> list[str]:
     spans = _outside(_QUANTITY, text)
     years = set(years_of(text))
     return [text[start:end] for start, end in spans if text[start:end] not in years]
+
+
+def _years(text: str) -> list[tuple[int, int]]:
+    """The places of years: "44 deaths per 1000 births" has none."""
+    return [span for span in _outside(_YEAR, text) if _BEFORE_YEAR.search(text[: span[0]])]
 
 
 def _outside(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
@@ -116,7 +126,7 @@ def _outside(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
 
 
 def _number(statement: str, random_: random.Random, known: set[str]) -> Alteration | None:
-    spans = list(_outside(_YEAR, statement)) or list(_outside(_QUANTITY, statement))
+    spans = _years(statement) or list(_outside(_QUANTITY, statement))
     if not spans:
         return None
     start, end = random_.choice(spans)

@@ -178,7 +178,7 @@ def _false_statements(
         for run in passage.runs
         for sentence in run
         if sentence not in sentences
-        and stands_alone(sentence)
+        and stands_alone(sentence, passage.title)
         and len(sentence.split()) <= _OPTION_WORDS
     ]
     left: list[str] = []

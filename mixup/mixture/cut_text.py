@@ -66,7 +66,7 @@ def qa_item(passage: Passage, random_: random.Random) -> tuple[str, Item]:
         return found
     for run in passage.runs:
         for at, sentence in enumerate(run):
-            if not stands_alone(sentence) or not mentions(sentence, passage.title):
+            if not stands_alone(sentence, passage.title):
                 continue
             answer = _run_of(run[at:], _ANSWER_WORDS[1])
             if len(answer.split()) < _ANSWER_WORDS[0]:
@@ -123,7 +123,9 @@ def _definition(passage: Passage) -> tuple[str, Item] | None:
 def _question(passage: Passage, sentence: str, random_: random.Random) -> tuple[str, str]:
     if found := _WHEN.match(sentence):
         subject = _subject(found["subject"], passage)
-        rest = found["rest"] if found["rest"].startswith((" in ", " at ", " as ")) else ""
+        rest = found["rest"]
+        if "," in rest or not rest.startswith((" in ", " at ", " as ")):
+            rest = ""
         return "qa.when", f"When {found['verb']} {subject} {found['made']}{rest}?"
     if found := _WHERE.match(sentence):
         subject = _subject(found["subject"], passage)

@@ -40,6 +40,7 @@ _POINTS = re.compile(
     r"following (?:list|table|section))\b",
     re.IGNORECASE,
 )
+_PRONOUN = re.compile(r"\b(?:he|she|his|her|him|himself|herself)\b|^[^,]*, (?:it|they)\b")
 _LEADING_PRONOUN = re.compile(
     r"(He|She|It) (?=(?:is|was|has|had|became|won|served|studied|began)\b)"
 )
@@ -108,9 +109,16 @@ def passage_of(segment: Segment) -> Passage:
     return Passage(segment, topic, title, definition, runs, alone)
 
 
-def stands_alone(sentence: str) -> bool:
-    """Whether a sentence leans on no sentence before it."""
-    return _LEANS.match(sentence) is None
+def stands_alone(sentence: str, title: str) -> bool:
+    """Whether a sentence names the topic, and leans on no sentence before it.
+
+    It leans on one where it opens with a word that points back, or has a personal pronoun before
+    the topic is named.
+    """
+    if _LEANS.match(sentence) or not mentions(sentence, title):
+        return False
+    pronoun = _PRONOUN.search(sentence)
+    return pronoun is None or mentions(sentence[: pronoun.start()], title)
 
 
 def _runs_of(text: str) -> list[list[str]]:
@@ -136,7 +144,7 @@ def opening(passage: Passage, *, least: int, most: int) -> list[str] | None:
     """
     for run in passage.runs:
         for at, first in enumerate(run):
-            if not stands_alone(first) or not mentions(first, passage.title):
+            if not stands_alone(first, passage.title):
                 continue
             taken = _upto(run[at:], most)
             if sum(len(sentence.split()) for sentence in taken) >= least:
@@ -167,8 +175,7 @@ def _named(run: list[str], title: str, definition: Definition | None) -> list[st
             shown = _with_subject(sentence, title, definition)
         is_short = len(shown.split()) < _SHORTEST_WORDS
         follows_topic = shown.startswith(title)
-        alone = stands_alone(shown) and mentions(shown, title)
-        if alone and not is_short and not leans_on_topic(shown, title):
+        if not is_short and stands_alone(shown, title) and not leans_on_topic(shown, title):
             found.append(shown)
     return found
 

@@ -31,7 +31,7 @@ _LANGUAGE_NOTE = re.compile(
 )
 # What a lost template leaves behind: nothing between a word that asks for more and what follows.
 _LOST = re.compile(
-    r"(?<=[^\W\d_]) +, (?=[a-z])"
+    r"(?<=[\w.!?)]) +, (?=[a-z])"
     r"|\b(of|at|least|about|than|is|a|an|approximately|around|to|by|from|some|in|over|the) {2,}"
     r"(?=[a-z,.;])"
 )

@@ -23,16 +23,24 @@ _DEFINED = re.compile(
     r"(?P<kind>(?:an?|the|one of the) [^.;]{3,})"
 )
 _KIND_END = re.compile(
-    r",|;|\(| (?:that|which|who|whose|where|when|located|situated|based|found|used|made|born|known|"
+    r",|;|\(| [a-z]+ing (?=(?:in|on|of|at|for|from|to|by|with|as|the|an?|both)\b)"
+    r"| (?:that|which|who|whose|where|when|located|situated|based|found|used|made|born|known|"
     r"written|created|directed|produced|published|developed|released|by|in|on|at|for|from|to|with|"
     r"and|within|between|during|near|as|whom|consisting|featuring|set|starring|founded|since|"
-    r"established|built|owned|operated|designed|named|set|native|endemic|composed|comprising)\b"
+    r"established|built|owned|operated|designed|named|native|endemic|composed|comprising)\b"
 )
 _FIELD = re.compile(rf"(?:{'|'.join(FIELDS)}) (of|in) ")
+_AFTER_NAME = (
+    r"(?=$|[.,;:)]|['’]s\b| \(| (?:is|are|was|were|has|had|have|can|will|in|of|and|or|to|for|by|"
+    r"from|at|on|with|that|which|as|became|consists|refers|began)\b)"
+)
 _AFTER_KIND = re.compile(
     r" (?:[a-z]+ed|which|that|who|whose|where|and|an?|the|in|on|based|known|born)\b"
 )
 _ARTICLES = frozenset(("the", "a", "an"))
+_LIFE = re.compile(
+    r"\([^()]*(?:\bborn\b|\b(?:\d{1,2} [A-Z]\w+|[A-Z]\w+ \d{1,2},) \d{4} ?[–-] ?\w)[^()]*\)"
+)
 _PERSONS = frozenset(PERSONS)
 
 
@@ -84,7 +92,7 @@ def definition_of(sentence: str, topic: str) -> Definition | None:
     ):
         return None  # "a small, evergreen tree"
     noun = kind.split(" of ")[0].split()[-1].casefold()  # "the last King of Saxony"
-    person = found["verb"] in ("is", "was") and noun in _PERSONS
+    person = found["verb"] in ("is", "was") and (noun in _PERSONS or _lived(sentence))
     return Definition(found["verb"], kind, person)
 
 
@@ -97,7 +105,7 @@ def plural_kind(definition: Definition) -> str | None:
     words = kind.split()
     if article not in ("a", "an") or not 2 <= len(words) <= 6 or not words[-1].isalpha():
         return None
-    if words[-1].endswith(("s", "man", "ese", "ness")) or " of " in kind:
+    if words[-1].endswith(("s", "o", "man", "ese", "ness")) or " of " in kind:
         return None
     last = words[-1]
     if last.endswith("y") and last[-2:-1] not in "aeiou":
@@ -125,8 +133,8 @@ def named_in_text(title: str, text: str) -> str:
 
 def with_article(topic: str, text: str) -> str:
     """The topic with the article that the text gives it: "the emperor penguin"."""
-    # "the Berlin/Brandenburg region", "the Berlin Wall" say nothing of Berlin.
-    first = re.search(rf"\b(The|the|An|an|A|a) {re.escape(topic)}(?![\w/-]| [A-Z])", text)
+    # "the Berlin Wall", "the Berlin air lift" say nothing of Berlin.
+    first = re.search(rf"\b(The|the|An|an|A|a) {re.escape(topic)}{_AFTER_NAME}", text)
     return f"{first.group(1).lower()} {topic}" if first else topic
 
 
@@ -148,6 +156,11 @@ def _is_plain(topic: str, text: str) -> bool:
     small = re.escape(topic[0].lower() + topic[1:])
     as_name = rf"(?<=[a-z,] ){re.escape(topic)}\b"
     return bool(re.search(rf"\b{small}", text)) and not re.search(as_name, text)
+
+
+def _lived(sentence: str) -> bool:
+    """Whether dates of birth, or of birth and death, stand in parentheses near the beginning."""
+    return _LIFE.search(sentence[:200]) is not None
 
 
 def _without_parentheses(sentence: str) -> str:
