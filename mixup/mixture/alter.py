@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from mixup.mixture.facts import numbers_of
 from mixup.mixture.vocabulary import COUNTRIES, MONTHS, NATIONALITIES, OPPOSITES
 
 _OPPOSITE = {
@@ -70,7 +71,8 @@ def alterations_of(
         random_: The source of the draws.
         context: The text around it: no value that it holds is put in.
     """
-    known = set(re.findall(r"\w+", f"{context} {statement}"))
+    around = f"{context} {statement}"
+    known = {*re.findall(r"\w+", around), *numbers_of(around)}
     found = {}
     for name, rule in _RULES.items():
         alteration = rule(statement, random_, known)

@@ -15,7 +15,7 @@ from mixup.mixture.degrade import DEGRADATIONS, NOISE, class_of
 from mixup.mixture.degraded import Neighbor, Variant, VariantSettings
 from mixup.mixture.facts import facts_of, found_in, numbers_of
 from mixup.mixture.items import CONSTRUCTION, Item
-from mixup.records import estimated_tokens, uid_of
+from mixup.records import estimated_tokens
 
 _KEEPING = [name for name, degradation in DEGRADATIONS.items() if degradation.keeps_facts]
 _LOSING = [name for name, degradation in DEGRADATIONS.items() if not degradation.keeps_facts]
@@ -111,7 +111,8 @@ class Drafts:
                 noise = [name for name in NOISE if name not in applied]
                 item, added = self._degraded(item, noise, 1, kept)
                 applied += added
-            if self._take(_variant(item, (*done, *applied)), must=kept is not None):
+            names_done = (*done, *applied)
+            if names_done and self._take(_variant(item, names_done), must=kept is not None):
                 return True
         return False
 
@@ -143,8 +144,8 @@ class Drafts:
 
 
 def _variant(item: Item, degradations: tuple[str, ...]) -> Variant:
-    rating = class_of(degradations) if degradations else 3
-    return Variant(item.turns, item.text, degradations, rating, CONSTRUCTION, uid_of(item.turns))
+    rating = class_of(degradations)
+    return Variant(item.turns, item.text, degradations, rating, CONSTRUCTION, item.uid)
 
 
 def same_words(text: str) -> str:

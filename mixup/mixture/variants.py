@@ -25,6 +25,9 @@ def variants_of(
     No variant equals the target or another one, case, spacing and punctuation aside. Where the plan
     keeps facts, every fact of the target's answer (``facts_of``; for a paragraph, of its body) is
     found in some variant, and a number that a variant has wrong is right in two others.
+
+    Raises:
+        ShapeError: A neighbor is no single-turn pair.
     """
     random_ = generator_of("variants", item.uid, seed)
     plan = _plan_of(item, random_, settings)

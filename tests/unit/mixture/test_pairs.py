@@ -86,7 +86,7 @@ def test_thoughts_are_true_of_their_items():
     for segment in SEGMENTS:
         for outcome in items_of(segment, seed=0):
             assert outcome.item
-            for seed in range(10):
+            for seed in range(5):
                 variants = variants_of(outcome.item, seed=seed, settings=KEEPING)
                 texts = [one.text for one in variants.variants]
                 thought = thought_of(outcome.item, variants)
@@ -104,9 +104,9 @@ def test_thoughts_are_true_of_their_items():
 
 
 def test_thoughts_have_their_share_and_a_teachers_is_taken():
-    variants = [variants_of(ITEM, seed=seed, settings=KEEPING) for seed in range(200)]
+    variants = [variants_of(ITEM, seed=seed, settings=KEEPING) for seed in range(60)]
     pairs = [pair_of(target(), one, seed=0, thought_share=0.3) for one in variants]
-    assert 30 < sum(bool(pair.thought) for pair in pairs) < 90
+    assert 8 < sum(bool(pair.thought) for pair in pairs) < 30
     taught = pair_of(target(), variants[0], seed=0, thought_share=0.0, thought="They agree.")
     assert taught.thought == "They agree."
 

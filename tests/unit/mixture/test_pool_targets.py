@@ -12,7 +12,10 @@ from mixup.text.parse import parse_distilled
 from mixup.text.prompts import target_text
 
 LONG = "The tower was built in 1889 for the world's fair in Paris by Gustave Eiffel."
-OPTIONS = "Which of these planets is the nearest to the sun of ours?\nA. Mars\nB. Venus\nC. Io\nD. Mercury"
+OPTIONS = (
+    "Which of these planets is the nearest to the sun of ours?\n"
+    "A. Mars\nB. Venus\nC. Io\nD. Mercury"
+)
 
 
 def pair(user, answer):

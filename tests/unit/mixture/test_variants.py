@@ -22,11 +22,11 @@ from mixup.mixture.variants import variants_of
 from mixup.records import Turn, estimated_tokens, uid_of
 
 KEEPING = VariantSettings(lossy_share=0.0, neighbor_share=1.0)
-SEEDS = range(25)
+SEEDS = range(20)
 CUT = [
     outcome.item
     for segment in SEGMENTS
-    for seed in range(4)
+    for seed in range(2)
     for outcome in items_of(segment, seed=seed)
     if outcome.item
 ]
@@ -88,7 +88,7 @@ def test_the_promises_hold_for_written_items(item, seed, lossy_share):
 @pytest.mark.parametrize("item", CUT, ids=lambda item: item.task)
 def test_the_promises_hold_for_items_cut_from_text(item):
     plans = set()
-    for seed in SEEDS:
+    for seed in range(8):
         made = variants_of(item, seed=seed, settings=KEEPING)
         assert made.reason is None
         check(item, made, KEEPING)
@@ -110,7 +110,7 @@ def test_split_and_redundant_plans_do_as_their_names_say():
         else:
             assert not parts
             assert len(whole) >= 2
-    assert min(plans["split"], plans["redundant"]) > 3
+    assert min(plans["split"], plans["redundant"]) > 2
 
 
 def test_parts_of_a_false_statement_are_not_called_false():
@@ -125,7 +125,7 @@ def test_parts_of_a_false_statement_are_not_called_false():
 def test_a_wrong_number_is_right_in_two_other_variants():
     item = Item("qa", "When was it?", "It opened in 1889. It has 142 steps. Kant saw 3.5 of them.")
     right, seen = set(numbers_of(item.text)), 0
-    for seed in range(150):
+    for seed in range(60):
         made = variants_of(item, seed=seed, settings=replace(KEEPING, mean=6.0))
         given_by = Counter(n for v in made.variants for n in set(numbers_of(v.text)))
         for variant in made.variants:
@@ -136,7 +136,7 @@ def test_a_wrong_number_is_right_in_two_other_variants():
                 lost = right - set(numbers_of(variant.text))
                 assert len(wrong) == len(lost) == 1
                 assert all(given_by[number] >= 2 for number in lost)
-    assert seen > 5
+    assert seen > 2
 
 
 def test_degradations_are_those_of_the_task():
@@ -160,9 +160,9 @@ def test_variants_depend_on_item_seed_and_settings_alone():
 def test_counts_follow_their_bounds():
     item = next(item for item in CUT if item.task == "para")
     many = VariantSettings(least=5, most=7, mean=6.0, max_tokens=9000, lossy_share=0.0)
-    counts = Counter(len(variants_of(item, seed=s, settings=many).variants) for s in range(60))
+    counts = Counter(len(variants_of(item, seed=s, settings=many).variants) for s in range(30))
     assert set(counts) <= {0, 5, 6, 7}
-    assert counts[5] + counts[6] + counts[7] > 50
+    assert counts[5] + counts[6] + counts[7] > 25
 
 
 def test_the_token_limit_is_kept_or_given_as_the_reason():
