@@ -6,7 +6,7 @@ import re
 
 from mixup.mixture.vocabulary import NOT_NEGATIONS, NUMBER_WORDS, STARTERS
 
-_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
+_NUMBER = re.compile(r"(?<![^\W\d_])\d+(?:[.,:/]\d+)*")  # not the 2 of km2
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s$|['’]$")
 # "not published", never "not. The": a negation and what it negates, in one sentence.

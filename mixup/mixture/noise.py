@@ -8,7 +8,8 @@ import re
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _WORD = re.compile(r"[A-Za-z]{4,}")
 _TYPO_RATE = 0.12
-_SOFT_PUNCTUATION = re.compile(r"(?<=[^\W\d])[,;:]+(?=\s)|(?<=[^\W\d])[.!?]+(?=\s|$)|[\"“”]")
+_SOFT_PUNCTUATION = re.compile(r"(?<=[^\W\d])[,;:]+(?=\s)|(?<=[^\W\d])[.!?]+(?=\s|$)")
+_QUOTES = re.compile(r"[\"“”]")
 
 
 def _keys_beside() -> dict[str, str]:
@@ -61,7 +62,7 @@ def without_punctuation(text: str) -> str:
 
     Marks inside words and numbers stay: "3.5", "don't", "well-known".
     """
-    return _SOFT_PUNCTUATION.sub("", text)
+    return _SOFT_PUNCTUATION.sub("", _QUOTES.sub("", text))
 
 
 def _mistyped(word: str, random_: random.Random) -> str:

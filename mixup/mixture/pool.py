@@ -35,7 +35,7 @@ _TRUTH = re.compile(r"\W*(true|false)\W*", re.IGNORECASE)
 _ASKS_TRUTH = re.compile(r"\btrue (?:or|and) false\b|\btrue/false\b|[\"']true[\"']", re.IGNORECASE)
 _ABOUT = re.compile(
     r"\b(?:paragraphs?|passages?) (?:about|on|of|describing|discussing|explaining|that describes|"
-    r"which describes|that explains|to describe) ([^\n]{2,80}?)[.!?]?\s*",
+    r"which describes|that explains|to describe) ([^\n.!?]{2,80})[.!?]?\s*\Z",
     re.IGNORECASE,
 )
 
@@ -118,7 +118,7 @@ def _cs(user: str, answer: str) -> Item:
 
 def _para(user: str, answer: str) -> Item:
     about = _ABOUT.search(user)
-    if about is None or about.end() != len(user):
+    if about is None:
         raise RecordError("no_title", user[:80])
     return Item("para", about.group(1).strip(), answer)
 

@@ -52,6 +52,7 @@ _ABBREVIATED = re.compile(
     r"|approx|est|Fig|fig|No|no|Nos|Vol|vol|pp|p|ed|eds|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct"
     r"|Nov|Dec|Pub|Op|op|lit|tr|b|d|r|fl|Ph|Univ|Dept)\.$"
 )
+_MARKER = re.compile(r"\s*\(?\d{1,3}[.)]")  # "1. Sift the flour."
 _BREAK = re.compile(r"(?<=[.!?])[\"”’')\]]{0,2} +(?=[\"“‘'(\[]?[A-Z\d])")
 _CLOSED = re.compile(r"[.!?][\"”’')]{0,2}$")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -144,7 +145,7 @@ def _sentences_of_line(line: str) -> list[str]:
     for found in _BREAK.finditer(line):
         # Closing quotes belong to the sentence before, so the cut is at the blank.
         end = found.end() - (len(found.group()) - len(found.group().rstrip(" ")))
-        if _ABBREVIATED.search(line[start:end]):
+        if _ABBREVIATED.search(line[start:end]) or _MARKER.fullmatch(line[start:end]):
             continue
         pieces.append(line[start:end].strip())
         start = found.end()
@@ -153,8 +154,8 @@ def _sentences_of_line(line: str) -> list[str]:
 
 
 def _without_language_notes(found: re.Match[str]) -> str:
-    parts = [part.strip(" ,:") for part in found.group(1).split(";")]
-    kept = [part for part in parts if part and not _LANGUAGE_NOTE.search(part)]
+    parts = found.group(1).split(";")
+    kept = [part.strip(" ,:") for part in parts if part.strip() and not _LANGUAGE_NOTE.search(part)]
     if len(kept) == len(parts):
         return found.group()
     return f" ({'; '.join(kept)})" if any(any(map(str.isalnum, part)) for part in kept) else ""

@@ -99,10 +99,12 @@ def _components(articles: Iterable[str], linked: Iterable[Sequence[str]]) -> lis
         return article
 
     for group in linked:
+        for article in group:
+            root(article)
         for first, second in zip(group, group[1:], strict=False):
             a, b = sorted((root(first), root(second)))
             parent[b] = a
     groups: dict[str, list[str]] = {}
-    for article in list(parent):
+    for article in parent:
         groups.setdefault(root(article), []).append(article)
     return list(groups.values())

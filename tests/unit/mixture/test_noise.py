@@ -25,8 +25,8 @@ def test_typos_change_long_words_only(seed):
     mistyped = with_typos(TEXT, random.Random(seed))
     assert mistyped != TEXT
     assert re.findall(r"\d[\d.]*", mistyped) == re.findall(r"\d[\d.]*", TEXT)
-    assert [w for w in mistyped.split() if len(w) < 4] == [w for w in TEXT.split() if len(w) < 4]
-    assert len(mistyped.split()) == len(TEXT.split())
+    for mine, yours in zip(mistyped.split(), TEXT.split(), strict=True):
+        assert mine == yours or re.search(r"[A-Za-z]{4}", yours)
 
 
 def test_typos_follow_their_rate():

@@ -32,9 +32,9 @@ def test_a_lost_template_leaves_a_hole_and_no_sound_sentence():
     text = plain_text("The road has a length of  of highways in the far west. It is long and old.")
     assert HOLE in text
     assert sound_runs(text) == [["It is long and old."]]
-    assert sound_runs(plain_text("The land is flat. , the largest towns are in the west.")) == [
-        ["The land is flat."]
-    ]
+    assert sound_runs(
+        plain_text("The land is very flat. , the largest towns are in the west.")
+    ) == [["The land is very flat."]]
 
 
 def test_a_heading_glued_to_a_sentence_is_cut_off():
