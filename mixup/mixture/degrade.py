@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mixup.mixture import noise, wording
 from mixup.mixture.items import LETTERS, Item
+from mixup.mixture.units import has_code
 
 Change = Callable[[Item, random.Random], Item | None]
 
@@ -45,28 +46,37 @@ def class_of(degradations: Sequence[str]) -> int:
     return max(0, min(ratings) - (len(ratings) >= 3))
 
 
+def _is_fixed(item: Item) -> bool:
+    """Whether the body must not be worded anew: that of mcq is empty, and code would be broken."""
+    return not item.body or has_code(item.body)
+
+
+def _on_text(item: Item, change: Callable[[str], str]) -> Item:
+    """The item with its question and its body changed; categories and titles are left alone."""
+    head = change(item.head) if item.task in ("qa", "mcq") else item.head
+    return replace(item, head=head, body=item.body if _is_fixed(item) else change(item.body))
+
+
 def _filler(item: Item, random_: random.Random) -> Item | None:
-    if item.task == "mcq" or (item.task == "qa" and random_.random() < 0.4):
+    asks = item.task in ("qa", "mcq")
+    if _is_fixed(item) and not asks:
+        return None
+    if asks and (_is_fixed(item) or random_.random() < 0.4):
         return replace(item, head=wording.padded_question(item.head, random_))
     return replace(item, body=wording.padded(item.body, random_))
 
 
 def _typos(item: Item, random_: random.Random) -> Item:
-    if item.task == "mcq":
-        return replace(item, head=noise.with_typos(item.head, random_))
-    head = noise.with_typos(item.head, random_) if item.task == "qa" else item.head
-    return replace(item, head=head, body=noise.with_typos(item.body, random_))
+    return _on_text(item, lambda text: noise.with_typos(text, random_))
 
 
 def _casing(item: Item, random_: random.Random) -> Item:
-    head = noise.without_casing(item.head, random_) if item.task in ("qa", "mcq") else item.head
-    return replace(item, head=head, body=noise.without_casing(item.body, random_))
+    return _on_text(item, lambda text: noise.without_casing(text, random_))
 
 
 def _punctuation(item: Item, random_: random.Random) -> Item:
     del random_  # all marks are lost
-    head = noise.without_punctuation(item.head) if item.task in ("qa", "mcq") else item.head
-    return replace(item, head=head, body=noise.without_punctuation(item.body))
+    return _on_text(item, noise.without_punctuation)
 
 
 def _repetition(item: Item, random_: random.Random) -> Item | None:
@@ -86,10 +96,9 @@ def _vague_question(item: Item, random_: random.Random) -> Item:
     return replace(item, head=wording.vague_question(random_))
 
 
-def _vagueness(item: Item, random_: random.Random) -> Item | None:
+def _vagueness(text: str, random_: random.Random) -> str | None:
     del random_  # all dates, numbers and names are made vague
-    body = wording.vague(item.body)
-    return None if body is None else replace(item, body=body)
+    return wording.vague(text)
 
 
 def _fewer_options(item: Item, random_: random.Random) -> Item | None:
@@ -104,10 +113,13 @@ def with_wrong(item: Item, wrong: Sequence[str]) -> Item:
     return replace(item, options=options, mark=LETTERS[options.index(item.right)])
 
 
-def _on_body(change: Callable[[str, random.Random], str | None]) -> Change:
+def _on_body(change: Callable[[str, random.Random], str | None], *, code: bool = True) -> Change:
+    """A change of the body, of code too or not; a false statement cut short may be true."""
+
     def changed(item: Item, random_: random.Random) -> Item | None:
-        # A false statement cut short may be true.
         if item.task == "tfq" and item.mark != "True":
+            return None
+        if not code and has_code(item.body):
             return None
         body = change(item.body, random_)
         return None if body is None else replace(item, body=body)
@@ -115,26 +127,21 @@ def _on_body(change: Callable[[str, random.Random], str | None]) -> Change:
     return changed
 
 
-def _disorder(item: Item, random_: random.Random) -> Item | None:
-    body = wording.disordered(item.body, random_)
-    return None if body is None else replace(item, body=body)
-
-
 DEGRADATIONS: Mapping[str, Degradation] = {
     degradation.name: degradation
     for degradation in (
         Degradation("filler", 3, True, _ALL, _filler),
         Degradation("repetition", 2, True, _ALL, _repetition),
-        Degradation("order", 3, True, _PROSE, _disorder),
+        Degradation("order", 3, True, _PROSE, _on_body(wording.disordered, code=False)),
         Degradation("casing", 3, True, _ALL, _casing),
         Degradation("punctuation", 3, True, _ALL, _punctuation),
         Degradation("typos", 2, True, _ALL, _typos),
         Degradation("hedge", 3, True, ("tfq",), _hedge),
         Degradation("vague_question", 2, False, ("qa",), _vague_question),
-        Degradation("vagueness", 1, False, _PROSE, _vagueness),
+        Degradation("vagueness", 1, False, _PROSE, _on_body(_vagueness, code=False)),
         Degradation("truncation", 1, False, _BODIES, _on_body(wording.shortened)),
         Degradation("dropped_facts", 2, False, _BODIES, _on_body(wording.thinned)),
-        Degradation("terse", 2, False, _PROSE, _on_body(wording.terse)),
+        Degradation("terse", 2, False, _PROSE, _on_body(wording.terse, code=False)),
         Degradation("fewer_options", 2, False, ("mcq",), _fewer_options),
     )
 }

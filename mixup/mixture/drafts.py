@@ -15,6 +15,7 @@ from mixup.mixture.degrade import DEGRADATIONS, NOISE, class_of
 from mixup.mixture.degraded import Neighbor, Variant, VariantSettings
 from mixup.mixture.facts import facts_of, found_in, numbers_of
 from mixup.mixture.items import CONSTRUCTION, Item
+from mixup.mixture.units import has_code
 from mixup.records import estimated_tokens
 
 _KEEPING = [name for name, degradation in DEGRADATIONS.items() if degradation.keeps_facts]
@@ -59,6 +60,8 @@ class Drafts:
     def add_wrong_number(self) -> None:
         """Seldom, one more variant with a number wrong that two others have right."""
         if self.item.task in ("tfq", "mcq") or self.random.random() >= _NEAR_NUMBER_SHARE:
+            return
+        if has_code(self.item.body):
             return
         seen = Counter(number for made in self.made for number in set(numbers_of(made.text)))
         body = self.item.body

@@ -10,7 +10,10 @@ from mixup.mixture.vocabulary import ENGLISH
 HOLE = "\u2026"
 """Stands where extraction lost something ("at least  of highways"): no such sentence is sound."""
 
-_COMMENT = re.compile(r"<!--.*?-->|<ref\b[^>]*/>|<ref\b.*?</ref>", re.DOTALL | re.IGNORECASE)
+# The bounds keep a text of openings that are never closed linear.
+_COMMENT = re.compile(
+    r"<!--.{0,1000}?-->|<ref\b[^<>]{0,400}/>|<ref\b.{0,1000}?</ref>", re.DOTALL | re.IGNORECASE
+)
 _TEMPLATE = re.compile(r"\{\{[^{}]*\}\}")
 _LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]")
 _TAG = re.compile(r"<[^<>\n]{1,400}>")
@@ -29,9 +32,10 @@ _LANGUAGE_NOTE = re.compile(
     r"|Portuguese|Polish|Turkish|Persian|Sanskrit|Hindi|Korean|Ukrainian|Welsh|Irish|Catalan"
     r"|Swedish|Danish|Norwegian|Hungarian|Czech|Vietnamese|Thai|Tamil|Bengali|Old English)\b[^,;]*:"
 )
+_LOST_START = re.compile(r"(?<=[.!?)]) +, (?=[a-z])")  # "The land is flat. , the towns are small."
 # What a lost template leaves behind: nothing between a word that asks for more and what follows.
 _LOST = re.compile(
-    r"(?<=[\w.!?)]) +, (?=[a-z])"
+    r"(?<=[^\W\d_]) +, (?=[a-z])"
     r"|\b(of|at|least|about|than|is|a|an|approximately|around|to|by|from|some|in|over|the) {2,}"
     r"(?=[a-z,.;])"
 )
@@ -52,6 +56,7 @@ _ABBREVIATED = re.compile(
     r"|approx|est|Fig|fig|No|no|Nos|Vol|vol|pp|p|ed|eds|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct"
     r"|Nov|Dec|Pub|Op|op|lit|tr|b|d|r|fl|Ph|Univ|Dept)\.$"
 )
+_LONGEST_ABBREVIATED = 16
 _MARKER = re.compile(r"\s*\(?\d{1,3}[.)]")  # "1. Sift the flour."
 _BREAK = re.compile(r"(?<=[.!?])[\"”’')\]]{0,2} +(?=[\"“‘'(\[]?[A-Z\d])")
 _CLOSED = re.compile(r"[.!?][\"”’')]{0,2}$")
@@ -81,6 +86,7 @@ def plain_text(text: str) -> str:
     lines = (line for line in text.split("\n") if not _NOT_PROSE.match(line))
     text = _GLUED.sub(rf"\1\n{HOLE} ", "\n".join(lines))
     text = _GLUED_HEADING.sub("", text)
+    text = _LOST_START.sub(f"\n{HOLE} ", text)
     text = _LOST.sub(lambda found: f"{found.group(1) or ''} {HOLE} ", text)
     for _ in range(2):  # "(/tɛˈræn/ (listen); Persian: ...)"
         text = _PARENTHESES.sub(_without_language_notes, text)
@@ -145,7 +151,8 @@ def _sentences_of_line(line: str) -> list[str]:
     for found in _BREAK.finditer(line):
         # Closing quotes belong to the sentence before, so the cut is at the blank.
         end = found.end() - (len(found.group()) - len(found.group().rstrip(" ")))
-        if _ABBREVIATED.search(line[start:end]) or _MARKER.fullmatch(line[start:end]):
+        near = max(0, start - 1, end - _LONGEST_ABBREVIATED)
+        if _ABBREVIATED.search(line, near, end) or _MARKER.fullmatch(line, start, end):
             continue
         pieces.append(line[start:end].strip())
         start = found.end()

@@ -26,13 +26,13 @@ RECORD_REASONS = (
 )
 
 _RL_SUFFIX = "_mixup"
-_LABELS = (
-    ("mcq", re.compile(r"^Q:.*^A\).*^B\).*^Answer:", re.DOTALL | re.MULTILINE)),
-    ("qa", re.compile(r"^Q:.*^\s?A:", re.DOTALL | re.MULTILINE)),
-    ("cs", re.compile(r"^C:.*^S:", re.DOTALL | re.MULTILINE)),
-    ("tfq", re.compile(r"^Answer:\s*(?:True|False)\b", re.MULTILINE)),
+_TASK_LABELS = (
+    ("mcq", {"Q:", "A)", "B)", "Answer:"}),
+    ("qa", {"Q:", "A:"}),
+    ("cs", {"C:", "S:"}),
+    ("tfq", {"Answer:"}),
 )
-_ITEM_LABEL = re.compile(r"^(?:Q:|A:|C:|S:|Answer:|[A-D]\))", re.MULTILINE)
+_ITEM_LABEL = re.compile(r"^[ \t]?(Q:|A:|C:|S:|Answer:|[A-D]\))", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,9 @@ def _task_of(row: Mapping[Any, Any], task: str | None, output: str) -> str:
         name = named.removesuffix(_RL_SUFFIX) if isinstance(named, str) else None
         if name in TASKS:
             return name
-    for labeled, pattern in _LABELS:
-        if pattern.search(output):
+    found = set(_ITEM_LABEL.findall(output))
+    for labeled, labels in _TASK_LABELS:
+        if labels <= found:
             return labeled
     raise RecordError("unknown_task", f"{output[:60]!r}")
 

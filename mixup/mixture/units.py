@@ -27,7 +27,7 @@ def units_of(body: str) -> list[Unit]:
 
     Code, fenced or by the look of its lines, is cut at blank lines only, and never inside a fence.
     """
-    if _FENCE in body or _is_code(body):
+    if has_code(body):
         return _blocks(body)
     units: list[Unit] = []
     for line in body.split("\n"):
@@ -37,13 +37,15 @@ def units_of(body: str) -> list[Unit]:
     return _without_empty(units)
 
 
+def has_code(body: str) -> bool:
+    """Whether a body holds code: a fence, or two or more lines that look like it."""
+    lines = body.split("\n")
+    return _FENCE in body or sum(bool(_CODE_LINE.search(line)) for line in lines) >= _CODE_LINES
+
+
 def joined(units: Sequence[Unit]) -> str:
     """The text of units, with their gaps between them."""
     return "".join(part for unit in units for part in unit).strip()
-
-
-def _is_code(body: str) -> bool:
-    return sum(bool(_CODE_LINE.search(line)) for line in body.split("\n")) >= _CODE_LINES
 
 
 def _blocks(body: str) -> list[Unit]:

@@ -93,6 +93,11 @@ def test_english_is_told_from_other_languages():
     assert is_english("Bees fly.")
 
 
+def test_openings_that_are_never_closed_end():
+    for opening in ("<ref ", "<!-- ", "{{", "[[", "(a ", "J. ", "of  "):
+        sound_runs(plain_text(opening * 20_000))
+
+
 @given(st.text())
 def test_nothing_makes_it_fail_and_taking_off_twice_changes_no_sentence(text):
     plain = plain_text(text)
