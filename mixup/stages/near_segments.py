@@ -169,7 +169,7 @@ def compare_bands(work: NearWork, pieces: Sequence[Piece]) -> list[Piece]:
         keys = same["segment"].to_pylist()
         for row, leader in enumerate(leaders_of(sketches.reshape(-1, HASHES), work.threshold)):
             if leader != row:
-                found[keys[row]] = min(keys[leader], found.get(keys[row], keys[leader]))
+                found[keys[row]] = min(keys[leader], found.get(keys[row]) or keys[leader])
     made = [
         {"partition": bucket_of(key, work.workspace.buckets), "segment": key, "duplicate_of": of}
         for key, of in sorted(found.items())
@@ -185,7 +185,7 @@ def note_bucket(work: NearWork, bucket: int, pieces: Sequence[Piece]) -> Manifes
     for piece in pieces:
         for row in piece.read(work.workspace).to_pylist():
             key, of = row["segment"], row["duplicate_of"]
-            found[key] = min(of, found.get(key, of))
+            found[key] = min(of, found.get(key) or of)
     files, removed, counts = [], [], {"segments": 0, "kept": 0, "near_duplicate": 0}
     for path in work.segments.in_bucket(bucket):
         rows = read_files(work.workspace, "segments", [path])

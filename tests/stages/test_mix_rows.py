@@ -97,7 +97,7 @@ def test_a_pair_is_readable_by_the_distillers_own_parser(workspace):
         assert parsed.answer == row["output"].strip()
         assert 2 <= len(row["variant_ratings"]) == len(row["degradations"]) <= 20
         assert row["output"] not in row["input"].split("\n\n")
-        assert all(rated[uid].overall >= 8 for uid in row["members"])
+        assert all((rated[uid].overall or 0) >= 8 for uid in row["members"])
         assert (row["rule"] == "fused") == (len(row["members"]) > 1)
         assert row["rating_source"] == "column"
         assert json.loads(row["provenance"])
@@ -173,11 +173,11 @@ def test_what_holds_an_evaluation_question_is_in_no_pair(workspace):
     assert not held & set(variants)
 
 
-def outcome(path, cell_rows: int, buckets: int, runner) -> tuple[list[str], list[str]]:
+def outcome(path, cell_rows: int, buckets: int, runner) -> list[list[str]]:
     made = make_workspace(path, buckets=buckets)
     add_pool(made, POOL)
     mix(made, mix_settings(cell_rows=cell_rows), runner=runner)
-    return tuple(sorted(map(str, rows_of(made, name))) for name in ("mixture", "targets"))
+    return [sorted(map(str, rows_of(made, name))) for name in ("mixture", "targets")]
 
 
 def test_neither_order_nor_buckets_change_a_pair(tmp_path):
@@ -195,7 +195,7 @@ def test_a_run_that_ends_anywhere_is_gone_on_with(tmp_path, ends_at):
     with pytest.raises(MixupError, match="the run ends here"):
         mix(made, mix_settings(cell_rows=20), runner=Shuffled(2, ends_at))
     mix(made, mix_settings(cell_rows=20), runner=Shuffled(3), run="s")
-    found = tuple(sorted(map(str, rows_of(made, name))) for name in ("mixture", "targets"))
+    found = [sorted(map(str, rows_of(made, name))) for name in ("mixture", "targets")]
     assert found == whole
 
 
