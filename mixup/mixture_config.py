@@ -41,7 +41,7 @@ class TextConfig(Section):
     """The licence of articles that do not state their own; null counts as `unknown`."""
     max_article_bytes: Count = 64_000_000
     """A longer article goes to the quarantine."""
-    chunk_bytes: Count = 16_000_000
+    chunk_bytes: Count = 4_000_000
     """Files are read in parts of about this size, as far as their format can be parted."""
     max_tokens: Annotated[int, Field(ge=16)] = 256
     """Longest segment, in estimated tokens. A sentence that is longer alone is left out."""
