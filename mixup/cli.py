@@ -26,6 +26,7 @@ from mixup.errors import ConfigError, MixupError, StalledError
 from mixup.interrupts import Terminated, raise_on_sigterm
 
 if TYPE_CHECKING:
+    from mixup.config import Section
     from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -118,24 +119,34 @@ def _finite(value: Any) -> Any:
 class _Parser(argparse.ArgumentParser):
     """A command's parser; a job's help ends with every key of its config."""
 
-    has_config = False
+    config_of: Callable[[], type[Section]] | None = None
 
     def format_help(self) -> str:
-        if not self.has_config:
+        if self.config_of is None:
             return super().format_help()
-        from mixup.config import RefreshConfig
         from mixup.config_file import describe
         from mixup.operations.text import config_lines
 
-        return "\n".join([super().format_help(), *config_lines(describe(RefreshConfig)), ""])
+        return "\n".join([super().format_help(), *config_lines(describe(self.config_of())), ""])
 
 
 class _PrintSchema(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from mixup.config import RefreshConfig
-
-        _print_json(RefreshConfig.model_json_schema())
+        if isinstance(parser, _Parser) and parser.config_of is not None:
+            _print_json(parser.config_of().model_json_schema())
         parser.exit()
+
+
+def _refresh_config() -> type[Section]:
+    from mixup.config import RefreshConfig
+
+    return RefreshConfig
+
+
+def _mixture_config() -> type[Section]:
+    from mixup.mixture_config import MixtureConfig
+
+    return MixtureConfig
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,35 +159,62 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mixup {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    _add_refresh(commands)
+    _add_jobs(commands)
     _add_operations(commands)
     return parser
 
 
-def _add_refresh(commands: Any) -> None:
-    refresh = commands.add_parser(
+def _add_jobs(commands: Any) -> None:
+    _add_job(
+        commands,
         "refresh",
-        help="make or renew a released dataset from a pool",
-        description="Makes a released dataset from a pool, or renews it: only what is missing is "
-        "computed, so the same command resumes a run that was stopped.",
+        "make or renew a released dataset from a pool",
+        "Makes a released dataset from a pool, or renews it: only what is missing is computed, so "
+        "the same command resumes a run that was stopped.",
+        "jobs/demo.yaml",
+        _refresh_config,
+        _refresh,
     )
-    refresh.has_config = True
-    refresh.add_argument("config", metavar="CONFIG", help="a YAML file, such as jobs/demo.yaml")
-    refresh.add_argument(
+    _add_job(
+        commands,
+        "build-mixture",
+        "make the distiller's training set from raw text and a rated pool",
+        "Makes pairs of low-quality variants and a high-quality target from raw text and from the "
+        "rated rows of a pool. Only what is missing is computed, so the same command resumes a run "
+        "that was stopped.",
+        "jobs/mixture.yaml",
+        _mixture_config,
+        _build_mixture,
+    )
+
+
+def _add_job(
+    commands: Any,
+    name: str,
+    upshot: str,
+    description: str,
+    example: str,
+    config_of: Callable[[], type[Section]],
+    run: Callable[[argparse.Namespace], None],
+) -> None:
+    job = commands.add_parser(name, help=upshot, description=description)
+    job.config_of = config_of
+    job.add_argument("config", metavar="CONFIG", help=f"a YAML file, such as {example}")
+    job.add_argument(
         "overrides",
         metavar="section.key=value",
         nargs="*",
         help="replaces a value of the file; values are YAML: 'ingest.paths=[\"pool/*.parquet\"]'",
     )
-    refresh.add_argument(
+    job.add_argument(
         "--schema", action=_PrintSchema, nargs=0, help="print the config's JSON Schema and exit"
     )
-    loudness = refresh.add_mutually_exclusive_group()
+    loudness = job.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="log more, and show tracebacks"
     )
     loudness.add_argument("-q", "--quiet", action="store_true", help="log warnings only")
-    refresh.set_defaults(run=_refresh)
+    job.set_defaults(run=run)
 
 
 def _add_operations(commands: Any) -> None:
@@ -198,7 +236,9 @@ def _add_operations(commands: Any) -> None:
     )
     for command in (status, trace):
         command.add_argument("--json", action="store_true", help="print one JSON object")
-    report = add("report", _report, "Print where the current release's report lies.")
+    report = add(
+        "report", _report, "Print where the report of the current release, or mixture, lies."
+    )
     report.add_argument("--output", metavar="FILE", help="draw the report anew, into this file")
 
 
@@ -224,6 +264,19 @@ def _refresh(options: argparse.Namespace) -> None:
 
     done = refresh(config)
     _print(refresh_lines(done.release, done.manifest, is_new=done.is_new, seconds=done.seconds))
+
+
+def _build_mixture(options: argparse.Namespace) -> None:
+    _start_logging(verbose=options.verbose, quiet=options.quiet)
+    from mixup.config_file import load_config
+    from mixup.mixture_config import MixtureConfig
+
+    config = load_config(MixtureConfig, options.config, options.overrides)
+    from mixup.operations.mixture_text import mixture_lines
+    from mixup.pipelines.build_mixture import build_mixture
+
+    done = build_mixture(config)
+    _print(mixture_lines(done.mixture, done.manifest, is_new=done.is_new, seconds=done.seconds))
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -124,14 +124,23 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+_KINDS = {
+    "rate": ("column", "reference", "judge"),
+    "engine": ("endpoint", "vllm"),
+    "teacher": ("rules", "endpoint", "vllm"),
+}
+"""The kinds of each key that is a choice, as their ``type`` names them."""
+
+
 def _keys(place: tuple[int | str, ...]) -> list[str]:
     """A place without the kinds that pydantic puts after a choice: `rate` and, there, `engine`."""
-    steps = [str(step) for step in place if step not in (AS_NUMBER, AS_SECTION, AS_WORD)]
-    if steps[:1] == ["rate"]:
-        if steps[1:3] == ["judge", "engine"] and steps[3:4] in (["endpoint"], ["vllm"]):
-            del steps[3]
-        if steps[1:2] in (["column"], ["reference"], ["judge"]):
-            del steps[1]
+    steps: list[str] = []
+    for step in map(str, place):
+        if step in (AS_NUMBER, AS_SECTION, AS_WORD):
+            continue
+        if steps and step in _KINDS.get(steps[-1], ()):
+            continue
+        steps.append(step)
     return steps
 
 

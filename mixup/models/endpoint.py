@@ -52,6 +52,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class _Question:
+    """A prompt and the JSON Schema of its answer."""
+
+    prompt: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class _Response:
     """What came back for one request; ``again`` where asking once more may help."""
 
@@ -108,16 +116,21 @@ class ChatEndpoint:
         """Close the connections."""
         await self._session.close()
 
-    async def ask(self, prompt: str) -> Answer | None:
+    async def ask(self, prompt: str, schema: Mapping[str, Any] | None = None) -> Answer | None:
         """The answer to a prompt, asked for again where that may help.
 
         None where the budget, or the endpoint itself, let it come to no outcome in this run.
+
+        Args:
+            prompt: The user message.
+            schema: Of this answer; None: the client's.
         """
+        question = _Question(prompt, schema or self._schema)
         config, response = self._config, _Response()
         for retry in range(config.retries + 1):
             if retry:
                 await self._wait(retry, response)
-            found = await self._attempt(prompt, is_retry=retry > 0)
+            found = await self._attempt(question, is_retry=retry > 0)
             if found is None:
                 return None
             response = found
@@ -132,18 +145,18 @@ class ChatEndpoint:
         )
         await asyncio.sleep(jitter + (response.after_s or 0.0))
 
-    async def _attempt(self, prompt: str, *, is_retry: bool) -> _Response | None:
+    async def _attempt(self, question: _Question, *, is_retry: bool) -> _Response | None:
         if self._structured is None:
             async with self._probe:
                 if self._structured is None:
-                    return await self._first(prompt, is_retry=is_retry)
-        return await self._request(prompt, self._structured, is_retry=is_retry)
+                    return await self._first(question, is_retry=is_retry)
+        return await self._request(question, self._structured, is_retry=is_retry)
 
-    async def _first(self, prompt: str, *, is_retry: bool) -> _Response | None:
+    async def _first(self, question: _Question, *, is_retry: bool) -> _Response | None:
         """Ask with a schema, and without where the server refuses; what succeeds is kept to."""
-        found = await self._request(prompt, "json_schema", is_retry=is_retry)
+        found = await self._request(question, "json_schema", is_retry=is_retry)
         if found is not None and found.status in (400, 422):
-            found = await self._request(prompt, "none", is_retry=True)
+            found = await self._request(question, "none", is_retry=True)
             if found is not None and found.text is not None:
                 self._structured = "none"
         elif found is not None and found.text is not None:
@@ -151,30 +164,30 @@ class ChatEndpoint:
         return found
 
     async def _request(
-        self, prompt: str, structured: _Structured, *, is_retry: bool
+        self, question: _Question, structured: _Structured, *, is_retry: bool
     ) -> _Response | None:
         """One request, within the budget; None where it was not sent or its failure is final."""
         while (pause := self._paused_until - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(pause)
         if self.fatal or self.is_closed:
             return None
-        reserved = (estimated_tokens(prompt) + _MESSAGE_TOKENS, self._config.max_tokens)
+        reserved = (estimated_tokens(question.prompt) + _MESSAGE_TOKENS, self._config.max_tokens)
         if not await self._budget.admit(*reserved, is_retry=is_retry):
             return None
         used, is_estimate = reserved, True  # also of what is interrupted
         try:
-            found = await self._send(self._body(prompt, structured))
+            found = await self._send(self._body(question, structured))
             used = found.used or (reserved if found.is_billed else (0, 0))
             is_estimate = found.used is None and found.is_billed
         finally:
             self._budget.settle(reserved, used, is_estimate=is_estimate)
         return self._noted(found)
 
-    def _body(self, prompt: str, structured: _Structured) -> dict[str, Any]:
+    def _body(self, question: _Question, structured: _Structured) -> dict[str, Any]:
         config = self._config
         body: dict[str, Any] = {
             "model": config.model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "user", "content": question.prompt}],
             config.max_tokens_field: config.max_tokens,
         }
         if config.temperature is not None:
@@ -182,7 +195,7 @@ class ChatEndpoint:
         if structured == "json_object":
             body["response_format"] = {"type": "json_object"}
         if structured == "json_schema":
-            schema = {"name": "answer", "strict": True, "schema": self._schema}
+            schema = {"name": "answer", "strict": True, "schema": question.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 

@@ -19,11 +19,12 @@ from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Holder, holder_of
 from mixup.operations.view import View
 from mixup.records import TABLES
+from mixup.stages.publish_mixture import FOLDER, current_mixture
 from mixup.tables import open_table, scan_files, snapshot
 from mixup.workspace import Workspace
 
 _MOST_FILES = 1024
-_WITH_REASONS = ("quarantine", "embeddings", "ratings", "samples", "rewards")
+_WITH_REASONS = ("quarantine", "embeddings", "ratings", "samples", "rewards", "candidates")
 _LOCK_READS = 5
 
 
@@ -58,8 +59,8 @@ class RunState:
     Attributes:
         run: Its id.
         started: When it started; None if its id does not tell.
-        ended: When it ended with a release; None if it did not.
-        release: That release.
+        ended: When it ended with a release or a mixture; None if it did not.
+        release: What it made, such as ``release 20260101T...``.
         table: The table that it committed to last, or None.
         committed: When that was.
     """
@@ -82,6 +83,8 @@ class Status:
         release: The folder of the current release, or None.
         releases: How many releases are there.
         manifest: Its manifest; empty without one.
+        mixture: The folder of the current mixture, or None.
+        pairs: How many pairs it has.
         lock: Who holds the lock, or None.
         last_run: The run that started last, or None.
         reasons: Table to reasons why a row has no value, most frequent first; None where the table
@@ -94,18 +97,21 @@ class Status:
     release: str | None
     releases: int
     manifest: Mapping[str, Any]
+    mixture: str | None
+    pairs: int | None
     lock: LockState | None
     last_run: RunState | None
     reasons: Mapping[str, Mapping[str, int] | None]
     disk_bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """Tables and release, as ``mixup status --json`` prints them."""
+        """Tables, release and, if there is one, mixture: what ``mixup status --json`` prints."""
         tables = {
             name: {"rows": state.rows, "version": state.version}
             for name, state in self.tables.items()
         }
-        return {"tables": tables, "release": self.release}
+        mixture = {} if self.mixture is None else {"mixture": self.mixture}
+        return {"tables": tables, "release": self.release, **mixture}
 
 
 def status(workspace: Workspace) -> Status:
@@ -113,6 +119,7 @@ def status(workspace: Workspace) -> Status:
     opened = {name: open_table(workspace, name) for name in TABLES}
     there = {name: table for name, table in opened.items() if table is not None}
     view = View.of(workspace)
+    mixture = current_mixture(workspace)
     folder = None if view.release is None else f"{workspace.uri}/releases/{view.release}"
     return Status(
         uri=workspace.uri,
@@ -120,11 +127,18 @@ def status(workspace: Workspace) -> Status:
         release=folder,
         releases=len(view.releases),
         manifest=view.manifest,
+        mixture=None if mixture is None else f"{workspace.uri}/{FOLDER}/{mixture[0]}",
+        pairs=None if mixture is None else _pairs(workspace, mixture[0]),
         lock=_lock(workspace),
         last_run=_last_run(workspace, there),
         reasons={name: _reasons(view, name) for name in _WITH_REASONS if name in there},
         disk_bytes=_disk_bytes(workspace) if workspace.is_local else None,
     )
+
+
+def _pairs(workspace: Workspace, mixture: str) -> int | None:
+    manifest = workspace.read_json(f"{FOLDER}/{mixture}/manifest.json") or {}
+    return manifest.get("counts", {}).get("pairs")
 
 
 def _table_state(table: DeltaTable) -> TableState:
@@ -195,7 +209,8 @@ def _last_run(workspace: Workspace, tables: Mapping[str, DeltaTable]) -> RunStat
         return None
     run = runs[-1]
     summary = workspace.read_json(f"runs/{run}/summary.json") or {}
-    state = RunState(run, _started(run), summary.get("ended"), summary.get("release"))
+    made = [f"{kind} {summary[kind]}" for kind in ("release", "mixture") if kind in summary]
+    state = RunState(run, _started(run), summary.get("ended"), made[0] if made else None)
     last = [(at, name) for name, table in tables.items() if (at := _committed(table, run))]
     if not last:
         return state

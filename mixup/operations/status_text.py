@@ -28,6 +28,9 @@ _STAGES = {
     "contamination": "decontaminate",
     **dict.fromkeys(("places", "curation", "clusters"), "curate"),
     **dict.fromkeys(("samples", "rewards"), "distill"),
+    "segments": "segment",
+    "candidates": "teach",
+    **dict.fromkeys(("targets", "mixture"), "mix"),
 }
 
 
@@ -42,6 +45,7 @@ def status_lines(status: Status, *, color: bool = False) -> list[str]:
     return [
         labeled("workspace", f"{status.uri}{_disk_words(status.disk_bytes)}"),
         *_release_lines(status),
+        *_mixture_lines(status),
         *_run_lines(status.last_run, status.lock, paint),
         *_lock_lines(status.lock, paint),
         "",
@@ -81,6 +85,13 @@ def _release_lines(status: Status) -> list[str]:
     return lines
 
 
+def _mixture_lines(status: Status) -> list[str]:
+    if status.mixture is None:
+        return []
+    pairs = "" if status.pairs is None else f"  ({status.pairs:,} pairs)"
+    return [labeled("mixture", f"{status.mixture.rsplit('/', 1)[-1]}{pairs}")]
+
+
 def _ago(seconds: float) -> str:
     past = time.time() - seconds
     if past < 0:  # made on a machine whose clock is ahead
@@ -96,7 +107,7 @@ def _run_lines(run: RunState | None, lock: LockState | None, paint: _Paint) -> l
     if run.ended is not None:
         took = "" if run.started is None else f" after {duration(run.ended - run.started)}"
         lines.append(labeled("", f"{paint('ended', 'good')} {moment(run.ended)}{took}"))
-        return [*lines, labeled("", f"with release {run.release}")]
+        return [*lines, labeled("", f"with {run.release}")]
     if lock is not None and lock.holder.run == run.run and lock.is_alive is not False:
         lines.append(labeled("", f"{paint('running', 'busy')}{since}"))
     else:

@@ -80,7 +80,7 @@ def render_page(digest: Digest) -> str:
     every = (*charts_of(digest), *curation_charts(digest.curation))
     charts = {chart.id: chart for chart in every}
     drawn = {name: json.loads(str(chart.figure.to_json())) for name, chart in charts.items()}
-    html = _template().render(
+    html = template("page.html.j2").render(
         digest=digest,
         fates=_fate_bars(digest.fates),
         fates_total=sum(digest.fates.values()),
@@ -88,8 +88,8 @@ def render_page(digest: Digest) -> str:
         clusters=shown_clusters(digest),
         quarantine=_reasons(digest.quarantine),
         rejects=_rejects(digest.rejects),
-        licences=_bars(digest.release_licences, "plain"),
-        contamination=_bars(digest.contamination_counts, "quarantined"),
+        licences=bars_of(digest.release_licences, "plain"),
+        contamination=bars_of(digest.contamination_counts, "quarantined"),
         shortfall=shortfall(digest.counts),
         near_duplicates=digest.fates.get(left_out("near_duplicate")),
         slowest=max((row.seconds or 0.0 for row in digest.stages), default=0.0),
@@ -113,7 +113,7 @@ def _share(share: Share) -> float | None:
 
 def _reasons(counts: Mapping[str, int]) -> list[Bar]:
     labeled = {sentence(words(name)): count for name, count in counts.items()}
-    return _bars(labeled, "dropped")
+    return bars_of(labeled, "dropped")
 
 
 def _rejects(counts: Mapping[str, int]) -> list[Bar]:
@@ -125,7 +125,8 @@ def _rejects(counts: Mapping[str, int]) -> list[Bar]:
     ]
 
 
-def _bars(counts: Mapping[str, int], kind: str) -> list[Bar]:
+def bars_of(counts: Mapping[str, int], kind: str) -> list[Bar]:
+    """Counts with their shares of the sum, the largest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     total = sum(counts.values())
     return [Bar(clip(name), count, _part(count, total), kind) for name, count in ordered]
@@ -160,7 +161,8 @@ def _packed_plotly() -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of this folder, with what it may use."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mixup", "report"),
         autoescape=True,
@@ -197,4 +199,4 @@ def _template() -> jinja2.Template:
         text_chars=TEXT_CHARS,
         missing=MISSING,
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)

@@ -54,20 +54,17 @@ def stage_bucket(
 ) -> list[Piece]:
     """Write the rows of one bucket as pieces of the cells that are worked on; runs in a worker."""
     places = read_files(workspace, "places", tables["places"].in_bucket(bucket))
-    places = _of_cells(places, cells)
+    places = visible_in(places, cells)
     rows = pool_rows(workspace, tables, bucket, pool, settings)
-    rows = _joined(rows.filter(pc.is_in(rows["uid"], places["uid"])), places, ["cell", "visits"])
+    rows = joined(rows.filter(pc.is_in(rows["uid"], places["uid"])), places, ["cell", "visits"])
     for name, columns in _KNOWN_OF_OWN.items():
         found = read_files(workspace, name, tables[name].in_bucket(bucket), ["uid", *columns])
-        rows = _joined(rows, found, columns)
+        rows = joined(rows, found, columns)
     writer = PieceWriter(workspace, folder, f"cells-{0 if bucket is None else bucket:05d}")
     wanted = rows["uid"].combine_chunks()
     for part in vectors_of(workspace, tables, bucket, wanted, settings):
-        _write(
-            writer,
-            _joined(part, rows, [name for name in rows.column_names if name != "uid"]),
-            cells,
-        )
+        known = joined(part, rows, [name for name in rows.column_names if name != "uid"])
+        write_by_cell(writer, known, cells, CELL_ROWS, _OF_ALL)
     writer.flush()
     return writer.pieces
 
@@ -79,7 +76,8 @@ def cells_of(workspace: Workspace, pieces: Sequence[Piece]) -> Iterator[Cell]:
         yield cell_of(number, pa.concat_tables([piece.read(workspace) for piece in own]))
 
 
-def _of_cells(places: pa.Table, cells: Collection[int]) -> pa.Table:
+def visible_in(places: pa.Table, cells: Collection[int]) -> pa.Table:
+    """The places of rows that are at home in one of the cells, or visit one."""
     wanted = pa.array(sorted(cells), pa.int32())
     lists = places["visits"].combine_chunks()
     visiting = pc.unique(
@@ -90,7 +88,7 @@ def _of_cells(places: pa.Table, cells: Collection[int]) -> pa.Table:
     return places.filter(kept)
 
 
-def _joined(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
+def joined(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Table:
     """The rows with columns of the others that have the same uid; null where there is none."""
     at = rows_of_uids(rows["uid"].combine_chunks(), others)
     for name in columns:
@@ -98,26 +96,43 @@ def _joined(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Tabl
     return rows
 
 
-def _write(writer: PieceWriter, rows: pa.Table, cells: Collection[int]) -> None:
+def write_by_cell(
+    writer: PieceWriter,
+    rows: pa.Table,
+    cells: Collection[int],
+    schema: pa.Schema,
+    of_all: Sequence[str],
+) -> None:
+    """Write rows as pieces of those of the cells that they are at home in or visit.
+
+    Args:
+        writer: Takes the rows.
+        rows: With the columns ``cell`` and ``visits``.
+        cells: The cells that are worked on.
+        schema: Of a piece, with ``partition`` and ``visitor``.
+        of_all: The columns that a visitor has; the others are null there.
+    """
     home = rows.append_column("partition", rows["cell"])
-    writer.add(_shaped(home.filter(_wanted(home["partition"], cells)), visitor=False))
+    home = home.filter(_wanted(home["partition"], cells))
+    writer.add(_shaped(home, schema, visitor=False))
     lists = rows["visits"].combine_chunks()
     at, visited = pc.list_parent_indices(lists), pc.list_flatten(lists)
-    near = rows.select(_OF_ALL).take(at).append_column("partition", visited)
-    writer.add(_shaped(near.filter(_wanted(near["partition"], cells)), visitor=True))
+    near = rows.select(of_all).take(at).append_column("partition", visited)
+    near = near.filter(_wanted(near["partition"], cells))
+    writer.add(_shaped(near, schema, visitor=True))
 
 
 def _wanted(numbers: pa.ChunkedArray, cells: Collection[int]) -> pa.ChunkedArray:
     return pc.is_in(numbers, pa.array(sorted(cells), pa.int32()))
 
 
-def _shaped(rows: pa.Table, *, visitor: bool) -> pa.Table:
+def _shaped(rows: pa.Table, schema: pa.Schema, *, visitor: bool) -> pa.Table:
     """All columns of a piece; those that a visitor does not have are null."""
     rows = rows.append_column("visitor", pa.array([visitor] * rows.num_rows, pa.bool_()))
     columns = [
         rows[field.name].cast(field.type)
         if field.name in rows.column_names
         else pa.nulls(rows.num_rows, field.type)
-        for field in CELL_ROWS
+        for field in schema
     ]
-    return pa.table(columns, schema=CELL_ROWS)
+    return pa.table(columns, schema=schema)

@@ -121,7 +121,7 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
     forget_unreachable(context, files)
     before = {name: snapshot(workspace, name) for name in ("occurrences", "quarantine")}
     before["quarantine"] = with_rows_of(workspace, before["quarantine"], files)
-    chunks = _all_chunks(files, config.chunk_bytes)
+    chunks = all_chunks(files, config.chunk_bytes)
     ends = {chunk.file.fingerprint: place for place, chunk in enumerate(chunks)}
     totals: Counter[str] = Counter()
     done = 0
@@ -131,13 +131,13 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
             config=config,
             folder=f"{STAGING}/{context.run}-{number}",
             chunks=tuple(part),
-            partitions=_partitions(part, workspace.buckets),
+            partitions=partitions_of(part, workspace.buckets),
             known={**before, "records": snapshot(workspace, "records")},
         )
         totals += _ingest_wave(context, wave)
         read = chunks[done : done + len(part)]
         ended = [chunk.file for at, chunk in enumerate(read, done) if _is_last(ends, at, chunk)]
-        _record_files(context, ended, totals)
+        record_files(context, ended, totals)
         done += len(part)
     clear_staging(workspace)
     counts = StageCounts(
@@ -165,7 +165,7 @@ def clear_staging(workspace: Workspace) -> None:
         filesystem.delete_dir(f"{root}/{STAGING}")
 
 
-def _all_chunks(files: Sequence[SourceFile], chunk_bytes: int) -> list[Chunk]:
+def all_chunks(files: Sequence[SourceFile], chunk_bytes: int) -> list[Chunk]:
     """The chunks of all files, in the order of paths and places: the first of equals is new."""
     ordered = sorted(files, key=lambda file: file.path)
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:  # a Parquet file's chunks are in its footer
@@ -187,7 +187,8 @@ def waves(chunks: Sequence[Chunk], limit: int) -> Iterator[list[Chunk]]:
         yield wave
 
 
-def _partitions(chunks: Sequence[Chunk], buckets: int) -> int:
+def partitions_of(chunks: Sequence[Chunk], buckets: int) -> int:
+    """Into how many parts the rows of some chunks are divided: a multiple of the buckets."""
     size = sum(chunk.size for chunk in chunks)
     return buckets * max(1, -(-size // (buckets * _PARTITION_BYTES)))
 
@@ -337,7 +338,7 @@ def with_rows_of(workspace: Workspace, now: Snapshot, files: Sequence[SourceFile
     return Snapshot(now.table, now.version, {None: tuple(found)})
 
 
-def _record_files(context: RunContext, files: Sequence[SourceFile], totals: Counter[str]) -> None:
+def record_files(context: RunContext, files: Sequence[SourceFile], totals: Counter[str]) -> None:
     """Record files as read, but for those that could not be reached."""
     reached = [file for file in files if not totals[f"{UNREACHABLE}:{file.fingerprint}"]]
     if reached:

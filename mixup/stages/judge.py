@@ -45,32 +45,44 @@ _USED = ("requests", "retries", "input_tokens", "output_tokens", "estimated", "c
 
 
 def check_judge(rater: JudgeRater, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a judge that cannot work, before anything starts.
+
+    Raises:
+        ConfigError: As ``check_endpoint``.
+    """
+    if isinstance(rater.engine, EndpointJudge):
+        check_endpoint(rater.engine, "rate.engine", environment)
+
+
+def check_endpoint(
+    endpoint: EndpointJudge, key: str, environment: Mapping[str, str] = os.environ
+) -> None:
     """Refuse an endpoint that cannot work, before anything starts.
+
+    Args:
+        endpoint: The endpoint.
+        key: The config's key that holds it.
+        environment: Where its key is looked for.
 
     Raises:
         ConfigError: If its address is none or holds a credential, or the named key is not set.
     """
-    engine = rater.engine
-    if not isinstance(engine, EndpointJudge):
-        return
-    refuse_credentials(engine.base_url, "rate.engine.base_url")
-    url = urlsplit(engine.base_url)
+    refuse_credentials(endpoint.base_url, f"{key}.base_url")
+    url = urlsplit(endpoint.base_url)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ConfigError(
-            f"rate.engine.base_url: {engine.base_url!r} is no address; expected one such as "
+            f"{key}.base_url: {endpoint.base_url!r} is no address; expected one such as "
             "https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
         )
-    is_named = "api_key_env" in engine.model_fields_set
-    if is_named and not environment.get(engine.api_key_env, "").strip():
+    name = endpoint.api_key_env
+    secret = environment.get(name, "").strip()
+    if "api_key_env" in endpoint.model_fields_set and not secret:
         raise ConfigError(
-            f"rate.engine.api_key_env: the environment variable {engine.api_key_env!r} is not set; "
-            "set it to the endpoint's key, or leave api_key_env out for a server that needs none"
+            f"{key}.api_key_env: the environment variable {name!r} is not set; set it to the "
+            "endpoint's key, or leave api_key_env out for a server that needs none"
         )
-    key = environment.get(engine.api_key_env, "").strip()
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(
-            f"the environment variable {engine.api_key_env!r} holds characters that no key has"
-        )
+    if not secret.isascii() or not secret.isprintable():
+        raise ConfigError(f"the environment variable {name!r} holds characters that no key has")
 
 
 def judge_revision(rater: JudgeRater) -> str:

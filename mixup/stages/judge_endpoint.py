@@ -1,132 +1,43 @@
-"""Judging by an endpoint: one actor asks, many requests in flight, and hands on what came.
-
-One client is enough, since a judge's answers, not its requests, take the time; and one alone can
-keep a budget to the request.
-"""
+"""Judging by an endpoint: one actor asks, many requests in flight, and hands on what came."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from pydantic import SecretStr
 
 from mixup.config import EndpointJudge
 from mixup.models.budget import Budget, Prices
-from mixup.models.endpoint import ChatEndpoint
+from mixup.models.endpoint import Answer, ChatEndpoint
+from mixup.stages.asking import Asking, Stop
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.judgments import Outcome, read_answer, write_outcomes
 from mixup.stages.run import Manifest
 from mixup.stages.unjudged import Item, Unjudged
 from mixup.text.judging import rating_schema
 
-_READ_AHEAD = 64
-_MOST_HELD = 2000
-"""Outcomes that are written at the latest when there are so many."""
 
+class Judging(Asking[Item, Outcome]):
+    """Asks an endpoint to rate items, and says why it stopped before their end, if it did."""
 
-@dataclass
-class Stop:
-    """Why judging ended before all was judged.
+    failed = "records in succession got no rating"
 
-    Attributes:
-        reason: In words; None where it went to the end.
-        fatal: Why the run must fail, or None.
-    """
+    async def ask(self, item: Item) -> Answer | None:
+        """The endpoint's answer."""
+        return await self.endpoint.ask(item.prompt)
 
-    reason: str | None = None
-    fatal: str | None = None
-
-
-class Judging:
-    """Asks an endpoint about items, and says why it stopped before their end, if it did."""
-
-    def __init__(
-        self, endpoint: ChatEndpoint, budget: Budget, items: Iterator[Item], config: EndpointJudge
-    ) -> None:
-        self.stop = Stop()
-        self._endpoint, self._budget, self._config = endpoint, budget, config
-        self._items, self._ahead = items, iter(())
-        self._running: set[asyncio.Task[Outcome | None]] = set()
-        self._unrated_in_succession = 0
-        self._failure: BaseException | None = None
-
-    async def outcomes(self, flush_s: float) -> AsyncIterator[list[Outcome]]:
-        """What came, at most every ``flush_s`` seconds, until all is judged or it has to stop.
-
-        An item that a budget left has no outcome. What fails without being foreseen is raised
-        after all that came was handed on.
-        """
-        loop = asyncio.get_running_loop()
-        held: list[Outcome] = []
-        flushed = loop.time()
-        while await self._fill():
-            left_s = max(0.0, flushed + flush_s - loop.time())
-            held += await self._collect(left_s if held else None)
-            if held and (loop.time() - flushed >= flush_s or len(held) >= _MOST_HELD):
-                yield held
-                held, flushed = [], loop.time()
-        if held:
-            yield held
-        if self._failure is not None:
-            raise self._failure
-
-    async def _fill(self) -> bool:
-        """Have as many requests in flight as may be; whether there are any."""
-        while len(self._running) < self._config.concurrency and not self._must_stop():
-            item = await self._next()
-            if item is None:
-                break
-            self._running.add(asyncio.create_task(self._judge(item)))
-        return bool(self._running)
-
-    async def _next(self) -> Item | None:
-        """The next item; files are read in a thread, so that answers are taken meanwhile."""
-        item = next(self._ahead, None)
-        if item is None:
-            self._ahead = iter(
-                await asyncio.to_thread(lambda: list(islice(self._items, _READ_AHEAD)))
-            )
-            item = next(self._ahead, None)
-        return item
-
-    async def _judge(self, item: Item) -> Outcome | None:
-        answer = await self._endpoint.ask(item.prompt)
-        if answer is None:
-            return None
+    def outcome(self, item: Item, answer: Answer) -> Outcome:
+        """The ratings in an answer, or the reason for none."""
         judgment, reason = None, answer.reason
         if answer.text is not None:
             judgment, reason = read_answer(answer.text)
         return Outcome(item.uid, judgment, reason, item.attempts + 1, item.truncated)
 
-    async def _collect(self, timeout_s: float | None) -> list[Outcome]:
-        done, self._running = await asyncio.wait(
-            self._running, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        self._failure = next(filter(None, (task.exception() for task in done)), self._failure)
-        came = [task.result() for task in done if task.exception() is None]
-        outcomes = [outcome for outcome in came if outcome is not None]
-        for outcome in outcomes:
-            self._unrated_in_succession += 1
-            if outcome.judgment is not None:
-                self._unrated_in_succession = 0
-        return outcomes
-
-    def _must_stop(self) -> bool:
-        endpoint, most = self._endpoint, self._config.give_up_after
-        self.stop.fatal = endpoint.fatal
-        if endpoint.fatal:
-            self.stop.reason = endpoint.fatal
-        elif self._budget.is_spent:
-            self.stop.reason = "the budget is spent"
-        elif endpoint.is_closed:
-            self.stop.reason = "the endpoint asks to wait for longer than backoff_cap_s"
-        elif self._unrated_in_succession >= most:
-            self.stop.reason = f"{self._unrated_in_succession} records in succession got no rating"
-        return self.stop.reason is not None or self._failure is not None
+    def is_good(self, outcome: Outcome) -> bool:
+        """Whether there is a rating."""
+        return outcome.judgment is not None
 
 
 class _EndpointActor:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from mixup.stages.streams import BROKEN, Bounded
 logger = logging.getLogger(__name__)
 
 BUNDLED_SAMPLE = "bundled:sample"
+BUNDLED_TEXT = "bundled:text"
 
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -36,6 +37,8 @@ _FORMATS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+_ONE_STREAM = ("jsonl", "json", "text")
+"""The formats that are read from their beginning to their end, so that they may be compressed."""
 _SECRET = re.compile("sig|token|secret|password|credential|key", re.IGNORECASE)
 _COMPRESSIONS = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
 # What `datasets` writes beside the data of a saved dataset; its `cache-*.arrow` repeat the rows.
@@ -46,12 +49,59 @@ _MOST_PARTS_OF_A_GROUP = 4096
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """Which files a key of the config may name.
+
+    Attributes:
+        key: The key, for messages.
+        bundled: The name of the package's sample, and its folder in the package.
+        formats: The format by the file's last suffix.
+        bare: A pattern of names without a suffix, whose format is ``text``; None: there are none.
+    """
+
+    key: str
+    bundled: tuple[str, str]
+    formats: Mapping[str, str]
+    bare: re.Pattern[str] | None = None
+
+    @property
+    def known(self) -> str:
+        """The types in words."""
+        return f"known types: {', '.join(self.formats)}, and JSON also as .gz and .zst"
+
+    def type_of(self, path: str) -> tuple[str, str] | None:
+        """The format and compression that a file's name tells; None for no known type."""
+        name = Path(path.split("?")[0])
+        suffixes = [suffix.lower() for suffix in name.suffixes]
+        compression = _COMPRESSIONS.get(suffixes[-1], "") if suffixes else ""
+        if compression:
+            suffixes = suffixes[:-1]
+        form = self.formats.get(suffixes[-1]) if suffixes else None
+        if form is None and self.bare is not None and self.bare.fullmatch(name.name.split(".")[0]):
+            form = "text" if not suffixes else None
+        if form is None or (compression and form not in _ONE_STREAM):
+            return None
+        return form, compression
+
+
+ROWS = Kinds("ingest.paths", (BUNDLED_SAMPLE, "pool"), _FORMATS)
+"""Files of rows: instruction data, ratings, evaluation questions."""
+TEXTS = Kinds(
+    "text.paths",
+    (BUNDLED_TEXT, "text"),
+    {**_FORMATS, ".txt": "text"},
+    bare=re.compile(r"wiki_\d+"),
+)
+"""Files of raw text; WikiExtractor writes its files without a suffix."""
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """An input file in one state.
 
     Attributes:
         path: Absolute path or URL.
-        format: ``jsonl``, ``json``, ``parquet`` or ``arrow``.
+        format: ``jsonl``, ``json``, ``parquet``, ``arrow`` or ``text``.
         compression: ``gz``, ``zst`` or empty.
         size: Bytes; -1 if the server does not say.
         modified: Last change, as the file system gives it; empty if it does not.
@@ -105,7 +155,7 @@ class Chunk:
     size: int = 0
 
 
-def find_files(patterns: Sequence[str]) -> list[SourceFile]:
+def find_files(patterns: Sequence[str], kinds: Kinds = ROWS) -> list[SourceFile]:
     """The data files that paths, folders, globs and URLs name, each once, in a stable order.
 
     Raises:
@@ -113,41 +163,42 @@ def find_files(patterns: Sequence[str]) -> list[SourceFile]:
     """
     found: dict[str, SourceFile] = {}
     for pattern in patterns:
-        matches = list(_expand(pattern))
+        matches = list(_expand(pattern, kinds))
         if not matches:
-            raise ConfigError(f"ingest.paths: {pattern!r} names no data file; {_known_types()}")
+            raise ConfigError(f"{kinds.key}: {pattern!r} names no data file; {kinds.known}")
         for file in matches:
             found.setdefault(file.path, file)
     return list(found.values())
 
 
-def _known_types() -> str:
-    return f"known types: {', '.join(_FORMATS)}, and JSON also as .gz and .zst"
-
-
-def _expand(pattern: str) -> Iterator[SourceFile]:
+def _expand(pattern: str, kinds: Kinds) -> Iterator[SourceFile]:
+    key = kinds.key
     if not pattern.strip():
-        raise ConfigError("ingest.paths: a path is empty; expected a file, folder, glob or URL")
-    if pattern == BUNDLED_SAMPLE:
-        pattern = str(package_files("mixup") / "sample" / "pool")
-    refuse_credentials(pattern, "ingest.paths")
-    filesystem, path = _filesystem(pattern)
+        raise ConfigError(f"{key}: a path is empty; expected a file, folder, glob or URL")
+    bundled, folder = kinds.bundled
+    if pattern == bundled:
+        pattern = str(package_files("mixup") / "sample" / folder)
+    refuse_credentials(pattern, key)
+    try:
+        filesystem, path = _filesystem(pattern)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
     protocol = pattern.partition("://")[0] + "://" if "://" in pattern else ""
     is_web = protocol in ("http://", "https://")
     if not is_web and any(sign in path for sign in "*?[") and not filesystem.exists(path):
         names = sorted(filesystem.glob(path))
-        yield from _known_files(filesystem, names, protocol, set())
+        yield from _known_files(filesystem, names, protocol, set(), kinds)
         return
     if not filesystem.exists(path):
-        raise ConfigError(f"ingest.paths: {pattern!r} {_absence(path, protocol)}")
+        raise ConfigError(f"{key}: {pattern!r} {_absence(path, protocol)}")
     if not is_web and filesystem.isdir(path):
-        yield from _known_files(filesystem, [path], protocol, set())
+        yield from _known_files(filesystem, [path], protocol, set(), kinds)
         return
-    if _type_of(path) is None:
-        raise ConfigError(f"ingest.paths: {pattern!r} is of no known type; {_known_types()}")
+    if kinds.type_of(path) is None:
+        raise ConfigError(f"{key}: {pattern!r} is of no known type; {kinds.known}")
     if not _is_regular(path, protocol):
-        raise ConfigError(f"ingest.paths: {pattern!r} is no regular file but a pipe or device")
-    yield _describe(filesystem, path, protocol)
+        raise ConfigError(f"{key}: {pattern!r} is no regular file but a pipe or device")
+    yield _describe(filesystem, path, protocol, kinds)
 
 
 def _absence(path: str, protocol: str) -> str:
@@ -194,7 +245,7 @@ def refuse_credentials(address: str, key: str) -> None:
 
 
 def _known_files(
-    filesystem: Any, names: Sequence[str], protocol: str, seen: set[str]
+    filesystem: Any, names: Sequence[str], protocol: str, seen: set[str], kinds: Kinds
 ) -> Iterator[SourceFile]:
     """The data files among some paths and in the folders among them.
 
@@ -203,6 +254,7 @@ def _known_files(
         names: Paths of files and folders.
         protocol: The URL's scheme with its slashes; empty for a local path.
         seen: The folders that were walked, as they really are: links can lead in a circle.
+        kinds: What counts as a data file.
     """
     for name in names:
         if filesystem.isdir(name):
@@ -210,10 +262,10 @@ def _known_files(
                 inside = sorted(found for found in filesystem.find(name) if found != name)
                 if not protocol:
                     seen.update(os.path.realpath(folder) for folder, _, _ in os.walk(name))
-                yield from _known_files(filesystem, inside, protocol, seen)
-        elif _type_of(name) and not _is_beside_data(Path(name).name):
+                yield from _known_files(filesystem, inside, protocol, seen, kinds)
+        elif kinds.type_of(name) and not _is_beside_data(Path(name).name):
             if _is_regular(name, protocol):
-                yield _describe(filesystem, name, protocol)
+                yield _describe(filesystem, name, protocol, kinds)
             else:
                 logger.warning("%s is no regular file but a pipe or device; it is left out", name)
 
@@ -222,18 +274,7 @@ def _is_beside_data(name: str) -> bool:
     return name in _NOT_DATA or (name.startswith("cache-") and name.endswith(".arrow"))
 
 
-def _type_of(path: str) -> tuple[str, str] | None:
-    suffixes = [suffix.lower() for suffix in Path(path.split("?")[0]).suffixes]
-    compression = _COMPRESSIONS.get(suffixes[-1], "") if suffixes else ""
-    if compression:
-        suffixes = suffixes[:-1]
-    form = _FORMATS.get(suffixes[-1]) if suffixes else None
-    if form is None or (compression and form not in ("jsonl", "json")):
-        return None
-    return form, compression
-
-
-def _describe(filesystem: Any, path: str, protocol: str) -> SourceFile:
+def _describe(filesystem: Any, path: str, protocol: str, kinds: Kinds) -> SourceFile:
     try:
         info = filesystem.info(path)
     except FileNotFoundError:  # a link to nothing, or gone meanwhile: said where it is read
@@ -242,7 +283,7 @@ def _describe(filesystem: Any, path: str, protocol: str) -> SourceFile:
     modified = info.get("mtime") or info.get("LastModified") or info.get("ETag") or ""
     if isinstance(modified, int | float):
         modified = datetime.fromtimestamp(modified, UTC).isoformat()
-    form, compression = _type_of(path) or ("", "")
+    form, compression = kinds.type_of(path) or ("", "")
     remote = protocol and not path.startswith(protocol)
     full = f"{protocol}{path}" if remote else path
     return SourceFile(full, form, compression, -1 if size is None else int(size), str(modified))
@@ -258,7 +299,7 @@ def _filesystem(path: str) -> tuple[Any, str]:
             path = os.path.abspath(Path(path).expanduser())  # one spelling, one fingerprint
         return fsspec.core.url_to_fs(path)
     except (ValueError, ImportError, OSError, RuntimeError) as error:
-        raise ConfigError(f"ingest.paths: cannot open {path!r}: {error}") from error
+        raise ConfigError(f"cannot open {path!r}: {error}") from error
 
 
 def chunks_of(file: SourceFile, chunk_bytes: int) -> list[Chunk]:

@@ -173,16 +173,17 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
     """Free what dead runs left outside of the tables; what was freed."""
     filesystem, root = workspace.filesystem()
     freed: list[FoundFile] = []
-    for name in workspace.list("releases"):
-        if not _is_unfinished(workspace, name):
-            continue
-        inside = listing(workspace, f"releases/{name}")
-        if all(file.modified < lease.since for file in inside):
-            filesystem.delete_dir(f"{root}/releases/{name}")
-            freed += inside
+    for folder in ("releases", "mixtures"):
+        for name in workspace.list(folder):
+            if not _is_unfinished(workspace, folder, name):
+                continue
+            inside = listing(workspace, f"{folder}/{name}")
+            if all(file.modified < lease.since for file in inside):
+                filesystem.delete_dir(f"{root}/{folder}/{name}")
+                freed += inside
     runs = [name for name in workspace.list("runs") if name[:1].isdigit()]
     old = {f"runs/{run}/spans.json" for run in runs[:-SPANS_KEPT_RUNS]}
-    for folder in ("releases", "runs", "fitted"):
+    for folder in ("releases", "mixtures", "runs", "fitted"):
         unneeded = [
             file
             for file in listing(workspace, folder)
@@ -194,13 +195,13 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
     return freed
 
 
-def _is_unfinished(workspace: Workspace, name: str) -> bool:
-    """Whether an entry of the releases is a folder that no run has finished."""
+def _is_unfinished(workspace: Workspace, folder: str, name: str) -> bool:
+    """Whether an entry of the releases or mixtures is a folder that no run has finished."""
     if ".json" in name:
         return False
     if workspace.is_local:
         return TEMPORARY.search(name) is not None
-    return not workspace.exists(f"releases/{name}/manifest.json")  # it is written in place there
+    return not workspace.exists(f"{folder}/{name}/manifest.json")  # it is written in place there
 
 
 def _forget_heartbeats(workspace: Workspace, lease: Lease) -> None:

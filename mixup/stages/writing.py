@@ -25,8 +25,12 @@ _FILE_BYTES = 64_000_000
 _TIME = pa.timestamp("us", tz="UTC")
 
 
-class _Output:
-    """Rows on their way into files of one table and bucket, some megabytes each."""
+class Output:
+    """Rows on their way into files of one table and bucket, some megabytes each.
+
+    Attributes:
+        files: Those that are written.
+    """
 
     def __init__(self, workspace: Workspace, table: str, bucket: int | None) -> None:
         self.files: list[WrittenFile] = []
@@ -35,6 +39,7 @@ class _Output:
         self._bytes = 0
 
     def add(self, rows: pa.Table) -> None:
+        """Take rows; writes a file when enough are held."""
         if rows.num_rows:
             self._held.append(rows)
             self._bytes += rows.nbytes
@@ -74,9 +79,9 @@ def write_partition(
     span = uid_range(partition, partitions)
     seen = _held_uids(workspace, pieces, known["records"].in_bucket(bucket), span)
     placed = held_places(workspace, known["occurrences"], files, bucket=bucket, span=span)
-    bad = _Output(workspace, "quarantine", None)
-    records = _Output(workspace, "records", bucket)
-    occurrences = _Output(workspace, "occurrences", bucket)
+    bad = Output(workspace, "quarantine", None)
+    records = Output(workspace, "records", bucket)
+    occurrences = Output(workspace, "occurrences", bucket)
     counts: Counter[str] = Counter()
     for piece in pieces:
         rows = piece.read(workspace)

@@ -7,26 +7,20 @@ judge's answer is ever parsed.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from mixup.errors import RecordError
 from mixup.records import content_key, estimated_tokens
+from mixup.text.answers import UNREADABLE, read_object
 from mixup.text.prompts import neutralize_tags
 
 KEYS = ("Rarity", "Complexity", "Informativeness", "Overall rating")
 LOWEST, HIGHEST = 1, 10
 
 UNPARSABLE = (
-    "no_answer",  # an empty answer, or one that the server withheld
-    "prose",  # words before, after or in place of the object
-    "not_json",  # an object that is not JSON
-    "cut_json",  # an object that breaks off
-    "not_object",  # JSON of another kind, such as a list of four numbers
-    "wrong_keys",  # a key missing, unknown, repeated or in other letters
+    *UNREADABLE,
     "not_integer",  # a value that is not an integer: 8.0, "8", true, null
     "out_of_range",  # an integer below 1 or above 10
 )
@@ -65,7 +59,6 @@ _SPREAD = (
 )
 _FORM = "{" + ", ".join(f'"{key}": <integer>' for key in KEYS) + "}"
 _CUT = "\n[the rest is left out]"
-_FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 _BYTES_PER_TOKEN = 3.5  # as records.estimated_tokens counts
 
 
@@ -153,56 +146,8 @@ def parse_judgment(answer: str) -> Judgment:
     Source: spec 2.4. The released code takes the first JSON that it finds anywhere, and rates 0
     where there is none.
     """
-    text = answer.strip()
-    if fenced := _FENCED.fullmatch(text):
-        text = fenced.group(1).strip()
-    if not text:
-        raise RecordError("no_answer")
-    found = _decode(text)
-    if not isinstance(found, dict):
-        raise RecordError("not_object", f"a JSON {type(found).__name__}")
-    if set(found) != set(KEYS):
-        raise RecordError("wrong_keys", f"{sorted(found)[:8]}")
+    found = read_object(answer, KEYS, too_long=HIGHEST + 1)
     return Judgment(*(_value(found, key) for key in KEYS))
-
-
-def _decode(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except RecordError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RecordError(_defect(text), str(error)[:100]) from error
-
-
-def _defect(text: str) -> str:
-    """What is wrong with text that is not JSON."""
-    if not text.startswith("{"):
-        return "prose"
-    try:
-        _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
-        return "not_json" if text.endswith("}") else "cut_json"
-    return "prose"
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise RecordError("wrong_keys", "a key is repeated")
-    return found
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bounded(digits: str) -> int:
-    """An integer; one of thousands of digits, which Python refuses, is out of range as well."""
-    return int(digits) if len(digits) < 20 else HIGHEST + 1
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_bounded)
 
 
 def _value(found: Mapping[str, Any], key: str) -> int:

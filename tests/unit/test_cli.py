@@ -17,6 +17,7 @@ from mixup.config import RefreshConfig
 from mixup.config_file import describe
 from mixup.errors import ConfigError, MixupError, ModelError
 from mixup.lock import acquire
+from mixup.mixture_config import MixtureConfig
 from mixup.records import TABLES
 from mixup.stages.publish import point_to
 from mixup.tables import Committer, write_by_bucket
@@ -114,11 +115,14 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"mixup {__version__}\n"
 
 
-def test_help_of_a_job_lists_every_key(capsys):
+@pytest.mark.parametrize(
+    ("job", "config"), [("refresh", RefreshConfig), ("build-mixture", MixtureConfig)]
+)
+def test_help_of_a_job_lists_every_key(capsys, job, config):
     with pytest.raises(SystemExit):
-        cli.main(["refresh", "--help"])
+        cli.main([job, "--help"])
     text = capsys.readouterr().out
-    assert all(key in text for key, _, _ in describe(RefreshConfig))
+    assert all(key in text for key, _, _ in describe(config))
 
 
 def test_the_schema_is_json(capsys):
@@ -298,11 +302,35 @@ def test_job_files_are_valid(name):
     assert load_config(RefreshConfig, ROOT / "jobs" / name).distill.engine_gpus == 0
 
 
-def test_the_job_script_is_the_same_command():
-    script = [sys.executable, str(ROOT / "jobs" / "refresh.py")]
+@pytest.mark.parametrize("name", ["refresh.py", "mixture.py"])
+def test_the_job_script_is_the_same_command(name):
+    script = [sys.executable, str(ROOT / "jobs" / name)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     done = subprocess.run(
         [*script, "nowhere.yaml"], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 2
     assert done.stderr.startswith("mixup: no config at nowhere.yaml")
+
+
+def test_a_finished_mixture_is_summed_up(monkeypatch, capsys, tmp_path):
+    import mixup.pipelines.build_mixture
+
+    (tmp_path / "job.yaml").write_text("workspace: w\ntext: {paths: [a.jsonl]}\n")
+    splits = {"sft": 1, "rl": 2, "validation": 0, "test": 1}
+    manifest = {
+        "counts": {"pairs": 4, "by_task": {"qa": splits}, "rows": 9, "articles": 3},
+        "fates": {"near_duplicate": 5, "paired": 4},
+        "made": {"qa": {"made": 6, "no_topic": 2}},
+        "stages": [{"stage": "mix", "seconds": 2.0}],
+        "skipped": ["segment"],
+    }
+    outcome = SimpleNamespace(mixture="/w/mixtures/m", is_new=True, manifest=manifest, seconds=3.0)
+    monkeypatch.setattr(mixup.pipelines.build_mixture, "build_mixture", lambda config: outcome)
+    assert cli.main(["build-mixture", str(tmp_path / "job.yaml")]) == 0
+    text = capsys.readouterr().out
+    for said in ("9 rows and items came in", "6 of 8", "Paired", "/w/mixtures/m/report.html"):
+        assert said in text
+    outcome.is_new = False
+    assert cli.main(["build-mixture", str(tmp_path / "job.yaml")]) == 0
+    assert "nothing to do: /w is up to date" in capsys.readouterr().out

@@ -18,7 +18,7 @@ ROOT = Path(mixup.__file__).parent
 
 LINES: Mapping[str, int] = {
     # 0: failures, typed config, the record and the schemas
-    **dict.fromkeys(("errors", "config", "config_file", "records"), 0),
+    **dict.fromkeys(("errors", "config", "mixture_config", "config_file", "records"), 0),
     # 1: places, cover and commit, counts and fates, one writer
     **dict.fromkeys(("workspace", "tables", "ledger", "lock", "interrupts"), 1),
     # 2: the paper; 2a and 2b do not know each other, 2c may import both
@@ -36,6 +36,7 @@ LINES: Mapping[str, int] = {
 }
 SIDEWAYS: Mapping[tuple[str, str], str] = {
     ("config", "errors"): "a config error is one of the failures",
+    ("mixture_config", "config"): "a job's config is made of sections that others have too",
     ("config_file", "config"): "a config file is read into a config",
     ("config_file", "errors"): "a config error is one of the failures",
     ("config", "records"): "a section's fingerprint is a content key",

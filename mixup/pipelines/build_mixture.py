@@ -1,0 +1,316 @@
+"""Build-mixture: raw text and a rated pool become the training set of the distiller.
+
+    raw text → segment → near → teach → collect ┐
+    pool     → ingest ──────────────────────────┴→ embed → rate → decontaminate → mix → publish
+
+An item that a teacher makes of a segment becomes a record, so that from there on text and pool are
+one table. Every stage computes what is missing in its tables, as in ``pipelines.refresh``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from mixup.actors.deaths import CRASHED
+from mixup.actors.resources import Demand, check_demand, check_place, cluster
+from mixup.config import EngineJudge, JudgeRater
+from mixup.errors import MixupError
+from mixup.ledger import StageCounts
+from mixup.lock import acquire, ensure_held
+from mixup.mixture.segments import ARTICLE_REASONS
+from mixup.mixture_config import EngineTeacher, MixtureConfig, RulesTeacher
+from mixup.pipelines.mixture_documents import Documents, digest_of, manifest_of, write_documents
+from mixup.pipelines.mixture_plan import (
+    MixturePlan,
+    make_plan,
+    mixture_decides,
+    rating_state,
+    up_to_date,
+)
+from mixup.stages.candidates import Teaching, teach_state
+from mixup.stages.collect import collect, collect_state
+from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensure_questions
+from mixup.stages.dropped import check_outcomes, check_quarantine
+from mixup.stages.embed import NO_DIRECTION, embed, embed_state
+from mixup.stages.ingest import ingest, pool_counts, unread_files
+from mixup.stages.judge import judge_records
+from mixup.stages.judge_engine import judge_demand
+from mixup.stages.mix import mix, mix_state
+from mixup.stages.mixture_survey import MixtureSurvey, Surveyed, survey_bucket
+from mixup.stages.near_segments import mark_near, near_state
+from mixup.stages.publish_mixture import (
+    FOLDER,
+    Export,
+    export_part,
+    parts_of_export,
+    point_to_mixture,
+)
+from mixup.stages.rate import BAD_RATING, rate
+from mixup.stages.run import RunContext, StageState, Stopwatch
+from mixup.stages.segment import segment_files
+from mixup.stages.summary import quarantine_reasons, stage_record
+from mixup.stages.teach import teach_by_model
+from mixup.stages.teach_engine import teacher_demand
+from mixup.stages.teach_rules import teach_by_rules
+from mixup.stages.vacuum import clean_up
+from mixup.tables import ensure_table, read_files, snapshot
+from mixup.text.answers import UNREADABLE
+from mixup.text.judging import UNPARSABLE
+from mixup.workspace import Workspace, ensure_workspace
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MixtureOutcome:
+    """What a run came to.
+
+    Attributes:
+        mixture: The folder of the current mixture.
+        is_new: Whether this run made it.
+        manifest: Its manifest.
+        seconds: The run's wall time.
+    """
+
+    mixture: str
+    is_new: bool
+    manifest: dict[str, Any]
+    seconds: float
+
+
+@dataclass
+class _Progress:
+    """The stages that ran and those that had nothing to do."""
+
+    ran: list[StageCounts] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def run(self, name: str, state: StageState | None, stage: Callable[[], StageCounts]) -> None:
+        """Run a stage unless it is current."""
+        if state is not None and state.is_current:
+            self.skip(name)
+            return
+        logger.info("%s: started", name)
+        self.ran.append(stage())
+
+    def skip(self, name: str) -> None:
+        """Note that a stage has nothing to do."""
+        logger.info("%s: nothing to do", name)
+        self.skipped.append(name)
+
+
+def build_mixture(config: MixtureConfig) -> MixtureOutcome:
+    """Run the job.
+
+    Raises:
+        ConfigError: The config or the input is wrong; nothing has started.
+        MixupError: The run failed; what it committed stays and the next run goes on from there.
+    """
+    watch = Stopwatch()
+    plan = make_plan(config)
+    workspace = ensure_workspace(config.workspace, buckets=plan.buckets)
+    if (current := up_to_date(workspace, plan)) is not None:
+        logger.info("nothing to do: mixture %s is up to date", current)
+        return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    with acquire(workspace, run) as lease:
+        context = RunContext(
+            workspace,
+            run,
+            lease.token,
+            commit_interval_s=config.commit_interval_s,
+            stall_timeout_s=config.stall_timeout_s,
+        )
+        workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
+        logger.info("run %s in %s", run, workspace.uri)
+        clean_up(context, lease)
+        ensure_questions(workspace, config.decontaminate, plan.evaluation)
+        with cluster(config.ray):
+            check_place(workspace, shared=config.workspace_shared)
+            _check_resources(plan)
+            progress = _Progress()
+            context = _read_inputs(context, plan, progress)
+            _run_stages(context, plan, progress)
+            name = _publish(context, plan, progress, watch)
+    return _outcome(workspace, name, is_new=True, seconds=watch.seconds)
+
+
+def _check_resources(plan: MixturePlan) -> None:
+    config = plan.config
+    embed_config, rater = config.embed, config.rate
+    check_demand(
+        [Demand("encoders", embed_config.actors, embed_config.actor_cpus, embed_config.actor_gpus)]
+    )
+    if isinstance(rater, JudgeRater) and isinstance(rater.engine, EngineJudge):
+        check_demand([judge_demand(rater.engine)])
+    if plan.texts and isinstance(config.teacher, EngineTeacher):
+        check_demand([teacher_demand(config.teacher)])
+
+
+def _read_inputs(context: RunContext, plan: MixturePlan, progress: _Progress) -> RunContext:
+    """Read the pool and the text, and make items of the text; the context with the whole pool."""
+    config, workspace = plan.config, context.workspace
+    ensure_table(workspace, "files")
+    unread = unread_files(workspace, plan.files)
+    if unread and config.ingest is not None:
+        ingest_config = config.ingest
+        progress.run("ingest", None, lambda: ingest(context, ingest_config, unread))
+    elif plan.files:
+        progress.skip("ingest")
+    texts = unread_files(workspace, plan.texts)
+    if texts:
+        progress.run("segment", None, lambda: segment_files(context, config.text, texts))
+    elif plan.texts:
+        progress.skip("segment")
+    read = _read(workspace)
+    rows = [file.fingerprint for file in plan.files if file.fingerprint in read]
+    check_quarantine(replace(context, pool=tuple(rows)), config.max_dropped_share)
+    if plan.texts:
+        _check_articles(workspace, plan, config.max_dropped_share)
+        _teach(context, plan, progress)
+    for name in ("candidates", "contamination"):
+        ensure_table(workspace, name)  # empty where there is no text, or nothing is looked for
+    return replace(context, pool=plan.pool(_read(workspace)))
+
+
+def _read(workspace: Workspace) -> list[str]:
+    """The fingerprints of the files that were read to the end.
+
+    One that could not be reached has a quarantine row that says so, is left out of this run whole,
+    and is tried again by the next.
+    """
+    paths = snapshot(workspace, "files").paths
+    return read_files(workspace, "files", paths, ["fingerprint"])["fingerprint"].to_pylist()
+
+
+def _check_articles(workspace: Workspace, plan: MixturePlan, limit: float) -> None:
+    """Check the share of articles with a defect; too short a one, or a table, is none.
+
+    Raises:
+        MixupError: If it is above the limit.
+    """
+    files = [file.fingerprint for file in plan.texts]
+    articles, _ = pool_counts(workspace, files)
+    found = quarantine_reasons(workspace, snapshot(workspace, "quarantine"), files)
+    defects = {name: n for name, n in found.items() if name not in ARTICLE_REASONS}
+    if sum(defects.values()) > limit * max(articles, 1):
+        named = ", ".join(f"{reason} {count}" for reason, count in sorted(defects.items()))
+        raise MixupError(
+            f"{sum(defects.values())} of {articles} articles have a defect ({named}), more than "
+            f"max_dropped_share={limit}; mend the input or the config (text.field), or raise it"
+        )
+
+
+def _teach(context: RunContext, plan: MixturePlan, progress: _Progress) -> None:
+    workspace = context.workspace
+    for name in ("segments", "candidates"):
+        ensure_table(workspace, name)
+    threshold, files = plan.config.text.near_duplicate, plan.text_files(_read(workspace))
+    near = near_state(context, threshold, files)
+    progress.run("near", near, lambda: mark_near(context, near, threshold, files))
+    work = plan.teaching(workspace, _read(workspace))
+    state = teach_state(context, work)
+    progress.run("teach", state, lambda: _make_items(context, plan, state, work))
+    work = plan.teaching(workspace, _read(workspace))
+    texts = [file for file in plan.texts if file.fingerprint in work.files]
+    collecting = collect_state(context, plan.teacher, work.files)
+    progress.run("collect", collecting, lambda: collect(context, collecting, work, texts))
+
+
+def _make_items(
+    context: RunContext, plan: MixturePlan, state: StageState, work: Teaching
+) -> StageCounts:
+    teacher = plan.config.teacher
+    if isinstance(teacher, RulesTeacher):
+        return teach_by_rules(context, state, work)
+    return teach_by_model(context, state, work, teacher)
+
+
+def _run_stages(context: RunContext, plan: MixturePlan, progress: _Progress) -> None:
+    """Run what pool and text have in common, each stage that is not current, in order."""
+    config, workspace, limit = plan.config, context.workspace, plan.config.max_dropped_share
+    progress.run(
+        "embed",
+        embed_state(context, plan.encoder),
+        lambda: embed(context, config.embed, plan.encoder),
+    )
+    progress.run("rate", rating_state(context, plan), lambda: _rate(context, plan))
+    if (questions := plan.questions) is not None:
+        progress.run(
+            "decontaminate",
+            decontaminate_state(context, questions),
+            lambda: decontaminate(context, questions),
+        )
+    if plan.texts and not isinstance(config.teacher, RulesTeacher):
+        check_outcomes(workspace, "candidates", ("teacher", plan.teacher), UNREADABLE, limit)
+    vectors = ("encoder", plan.encoder)
+    check_outcomes(workspace, "embeddings", vectors, [NO_DIRECTION, CRASHED], limit)
+    defects = UNPARSABLE if isinstance(config.rate, JudgeRater) else [BAD_RATING]
+    check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
+    settings = plan.settings
+    progress.run("mix", mix_state(context, settings), lambda: mix(context, settings))
+
+
+def _rate(context: RunContext, plan: MixturePlan) -> StageCounts:
+    config = plan.config.rate
+    if isinstance(config, JudgeRater):
+        return judge_records(context, config, plan.rater)
+    return rate(context, config)
+
+
+def _publish(context: RunContext, plan: MixturePlan, progress: _Progress, watch: Stopwatch) -> str:
+    """Write the mixture's folder and make it the current one; its name."""
+    workspace, name = context.workspace, context.run
+    decides = mixture_decides(context, plan)
+    tables = {table: snapshot(workspace, table) for table in ("mixture", "targets", "candidates")}
+    logger.info("publish: started")
+    survey = _survey(context, plan, Surveyed(workspace, tables, plan.teacher, plan.config.tasks))
+    inputs = [file.fingerprint for file in (*plan.files, *plan.texts)]
+    with workspace.staged_folder(f"{FOLDER}/{name}") as folder:
+        export = Export(workspace, tables["mixture"], folder)
+        parts = [(part,) for part in parts_of_export()]
+        files = {
+            file: found
+            for part in context.each(export_part, export, parts)
+            for file, found in part.items()
+        }
+        documents = Documents(
+            name=name,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            config=plan.config,
+            models=plan.models(),
+            tables={table: found.version for table, found in tables.items()},
+            survey=survey,
+            files=files,
+            articles=pool_counts(workspace, [file.fingerprint for file in plan.texts])[0],
+            quarantine=quarantine_reasons(workspace, snapshot(workspace, "quarantine"), inputs),
+            stages=progress.ran,
+            skipped=progress.skipped,
+            seconds=watch.seconds,
+        )
+        write_documents(workspace, folder, manifest_of(documents), digest_of(documents))
+    ensure_held(workspace, context.token)
+    point_to_mixture(workspace, name, decides)
+    logger.info("published mixture %s: %d pairs", name, survey.pairs.total())
+    summary = {"mixture": name, "stages": [stage_record(counts) for counts in progress.ran]}
+    workspace.write_json(f"runs/{context.run}/summary.json", {**summary, "ended": time.time()})
+    return name
+
+
+def _survey(context: RunContext, plan: MixturePlan, shared: Surveyed) -> MixtureSurvey:
+    survey = MixtureSurvey()
+    buckets = [(bucket,) for bucket in range(context.workspace.buckets)]
+    for found in context.each(survey_bucket, shared, buckets):
+        survey.add(found)
+    return survey
+
+
+def _outcome(workspace: Workspace, name: str, *, is_new: bool, seconds: float) -> MixtureOutcome:
+    manifest = workspace.read_json(f"{FOLDER}/{name}/manifest.json")
+    return MixtureOutcome(f"{workspace.uri}/{FOLDER}/{name}", is_new, manifest, seconds)

@@ -1,0 +1,103 @@
+"""The way back of mixing: outcomes of cells → the buckets of the tables.
+
+A bucket keeps the rows of cells that were not done, takes those of cells that were, and is written
+as one file; where nothing differs it is left alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixup.errors import LedgerError
+from mixup.records import TABLES
+from mixup.stages.mix_rows import MixSettings
+from mixup.stages.outcomes import NO_EMBEDDING
+from mixup.stages.pieces import Piece
+from mixup.stages.pool_rows import pool_rows
+from mixup.stages.run import Manifest
+from mixup.tables import Snapshot, read_files, write_file
+from mixup.workspace import Workspace
+
+PAIRED = "paired"
+
+
+@dataclass(frozen=True)
+class MixWork:
+    """What is to be done of the cells.
+
+    Attributes:
+        workspace: Where the tables are.
+        tables: The tables that are read.
+        pool: The files of the pool, those of items among them.
+        settings: What decides.
+        folder: Where pieces lie in the workspace.
+        alive: The cells that have rows.
+        cells: Those of them that are to be done.
+    """
+
+    workspace: Workspace
+    tables: Mapping[str, Snapshot]
+    pool: Sequence[str]
+    settings: MixSettings
+    folder: str
+    alive: frozenset[int]
+    cells: frozenset[int]
+
+    @property
+    def others(self) -> frozenset[int]:
+        """The cells whose outcomes stay as they are."""
+        return self.alive - self.cells
+
+
+def gather(work: MixWork, table: str, bucket: int, pieces: Sequence[Piece]) -> Manifest:
+    """Write the outcomes of one bucket of a table, where they differ; runs in a worker.
+
+    Raises:
+        LedgerError: If a row of the pool has no outcome, or two.
+    """
+    workspace = work.workspace
+    paths = work.tables[table].in_bucket(bucket)
+    before = read_files(workspace, table, paths)
+    schema, key = TABLES[table].file_schema, TABLES[table].key[0]
+    ordered = sorted(pieces, key=lambda piece: piece.path)
+    new = [piece.read(workspace).select(schema.names) for piece in ordered]
+    now = pa.concat_tables([_of_cells(before, work.others), *new])
+    if table == "targets":
+        now = _with_blind(now, work, bucket)
+    counts = _counts(table, now)
+    if now.sort_by(key).equals(before.sort_by(key)):
+        return Manifest(counts=counts)
+    files = [write_file(workspace, table, now, bucket)] if now.num_rows else []
+    return Manifest(files, {table: paths} if paths else {}, counts)
+
+
+def _of_cells(rows: pa.Table, cells: Collection[int]) -> pa.Table:
+    return rows.filter(pc.is_in(rows["cell"], pa.array(sorted(cells), pa.int32())))
+
+
+def _with_blind(now: pa.Table, work: MixWork, bucket: int) -> pa.Table:
+    """The outcomes with those of rows that have no vector, and so no cell."""
+    rows = pool_rows(work.workspace, work.tables, bucket, work.pool, work.settings.cells)
+    usable = rows.filter(rows["usable"])["uid"].combine_chunks()
+    blind = rows.filter(pc.invert(rows["usable"]))["uid"].to_pylist()
+    made = [{"uid": uid, "reason": NO_EMBEDDING} for uid in blind]
+    now = now.filter(pc.is_in(now["uid"], usable))
+    now = pa.concat_tables([now, pa.Table.from_pylist(made, schema=now.schema)])
+    if sorted(now["uid"].to_pylist()) != sorted(rows["uid"].to_pylist()):
+        raise LedgerError(f"bucket {bucket}: {rows.num_rows} rows, {now.num_rows} outcomes")
+    return now
+
+
+def _counts(table: str, rows: pa.Table) -> Counter[str]:
+    if table == "mixture":
+        rules = Counter(rows["rule"].to_pylist())
+        return Counter(pairs=rows.num_rows, fused=rules["fused"])
+    found = Counter(reason or "" for reason in rows["reason"].to_pylist())
+    paired = found.pop("", 0)
+    by_reason = {f"reason:{reason}": count for reason, count in found.items()}
+    return Counter({"rows": rows.num_rows, PAIRED: paired, **by_reason})
