@@ -12,8 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +32,7 @@ from mixup.pipelines.mixture_plan import (
     rating_state,
     up_to_date,
 )
+from mixup.pipelines.progress import Progress
 from mixup.stages.candidates import Teaching, teach_state
 from mixup.stages.collect import collect, collect_state
 from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensure_questions
@@ -84,27 +84,6 @@ class MixtureOutcome:
     seconds: float
 
 
-@dataclass
-class _Progress:
-    """The stages that ran and those that had nothing to do."""
-
-    ran: list[StageCounts] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-    def run(self, name: str, state: StageState | None, stage: Callable[[], StageCounts]) -> None:
-        """Run a stage unless it is current."""
-        if state is not None and state.is_current:
-            self.skip(name)
-            return
-        logger.info("%s: started", name)
-        self.ran.append(stage())
-
-    def skip(self, name: str) -> None:
-        """Note that a stage has nothing to do."""
-        logger.info("%s: nothing to do", name)
-        self.skipped.append(name)
-
-
 def build_mixture(config: MixtureConfig) -> MixtureOutcome:
     """Run the job.
 
@@ -134,7 +113,7 @@ def build_mixture(config: MixtureConfig) -> MixtureOutcome:
         with cluster(config.ray):
             check_place(workspace, shared=config.workspace_shared)
             _check_resources(plan)
-            progress = _Progress()
+            progress = Progress()
             context = _read_inputs(context, plan, progress)
             _run_stages(context, plan, progress)
             name = _publish(context, plan, progress, watch)
@@ -153,7 +132,7 @@ def _check_resources(plan: MixturePlan) -> None:
         check_demand([teacher_demand(config.teacher)])
 
 
-def _read_inputs(context: RunContext, plan: MixturePlan, progress: _Progress) -> RunContext:
+def _read_inputs(context: RunContext, plan: MixturePlan, progress: Progress) -> RunContext:
     """Read the pool and the text, and make items of the text; the context with the whole pool."""
     config, workspace = plan.config, context.workspace
     ensure_table(workspace, "files")
@@ -207,7 +186,7 @@ def _check_articles(workspace: Workspace, plan: MixturePlan, limit: float) -> No
         )
 
 
-def _teach(context: RunContext, plan: MixturePlan, progress: _Progress) -> None:
+def _teach(context: RunContext, plan: MixturePlan, progress: Progress) -> None:
     workspace = context.workspace
     for name in ("segments", "candidates"):
         ensure_table(workspace, name)
@@ -232,7 +211,7 @@ def _make_items(
     return teach_by_model(context, state, work, teacher)
 
 
-def _run_stages(context: RunContext, plan: MixturePlan, progress: _Progress) -> None:
+def _run_stages(context: RunContext, plan: MixturePlan, progress: Progress) -> None:
     """Run what pool and text have in common, each stage that is not current, in order."""
     config, workspace, limit = plan.config, context.workspace, plan.config.max_dropped_share
     progress.run(
@@ -264,7 +243,7 @@ def _rate(context: RunContext, plan: MixturePlan) -> StageCounts:
     return rate(context, config)
 
 
-def _publish(context: RunContext, plan: MixturePlan, progress: _Progress, watch: Stopwatch) -> str:
+def _publish(context: RunContext, plan: MixturePlan, progress: Progress, watch: Stopwatch) -> str:
     """Write the mixture's folder and make it the current one; its name."""
     workspace, name = context.workspace, context.run
     decides = mixture_decides(context, plan)

@@ -12,8 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +27,7 @@ from mixup.config import (
 )
 from mixup.ledger import StageCounts
 from mixup.lock import acquire, ensure_held
+from mixup.pipelines.progress import Progress
 from mixup.pipelines.refresh_plan import (
     RELEASED,
     Plan,
@@ -62,7 +62,7 @@ from mixup.stages.rate import BAD_RATING, rate
 from mixup.stages.reference import current_fit, current_reference, load_reference
 from mixup.stages.reference_files import build_from_files
 from mixup.stages.reward import reward_missing, reward_state
-from mixup.stages.run import RunContext, StageState, Stopwatch
+from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.scores import pool_scores
 from mixup.stages.select import select
 from mixup.stages.summary import (
@@ -96,14 +96,6 @@ class Outcome:
     is_new: bool
     manifest: dict[str, Any]
     seconds: float
-
-
-@dataclass
-class _Progress:
-    """The stages that ran and those that had nothing to do."""
-
-    ran: list[StageCounts] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
 
 
 def refresh(config: RefreshConfig) -> Outcome:
@@ -153,40 +145,28 @@ def _check_resources(plan: Plan) -> None:
         check_demand([judge_demand(rate.engine)])
 
 
-def _run_stages(context: RunContext, plan: Plan) -> _Progress:
+def _run_stages(context: RunContext, plan: Plan) -> Progress:
     """Run each stage that is not current, in order."""
-    config, workspace, progress = plan.config, context.workspace, _Progress()
-
-    def run(
-        state: StageState | None, stage: Callable[[], Sequence[StageCounts]], name: str
-    ) -> None:
-        if state is not None and state.is_current:
-            logger.info("%s: nothing to do", name)
-            progress.skipped.append(name)
-            return
-        logger.info("%s: started", name)
-        progress.ran.extend(stage())
-
+    config, workspace, progress = plan.config, context.workspace, Progress()
     unread = unread_files(workspace, plan.files)
     if unread:
-        run(None, lambda: [ingest(context, config.ingest, unread)], "ingest")
+        progress.run("ingest", None, lambda: ingest(context, config.ingest, unread))
     else:
-        logger.info("ingest: nothing to do")
-        progress.skipped.append("ingest")
+        progress.skip("ingest")
     context = _of_read_files(context)
     check_quarantine(context, config.max_dropped_share)
-    run(
-        embed_state(context, plan.encoder),
-        lambda: [embed(context, config.embed, plan.encoder)],
+    progress.run(
         "embed",
+        embed_state(context, plan.encoder),
+        lambda: embed(context, config.embed, plan.encoder),
     )
-    run(rating_state(context, plan), lambda: [_rate(context, plan)], "rate")
+    progress.run("rate", rating_state(context, plan), lambda: _rate(context, plan))
     ensure_table(workspace, "contamination")  # empty where nothing is looked for
     if (questions := plan.questions) is not None:
-        run(
-            decontaminate_state(context, questions),
-            lambda: [decontaminate(context, questions)],
+        progress.run(
             "decontaminate",
+            decontaminate_state(context, questions),
+            lambda: decontaminate(context, questions),
         )
     limit = config.max_dropped_share
     check_outcomes(
@@ -196,25 +176,24 @@ def _run_stages(context: RunContext, plan: Plan) -> _Progress:
     check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
     _ensure_library(context, plan)
     cells = plan.cells()
-    run(curate_state(context, cells), lambda: curate_and_cluster(context, cells), "curate")
+    progress.run_all(
+        "curate", curate_state(context, cells), lambda: curate_and_cluster(context, cells)
+    )
     judge = plan.judge(workspace)
     rewards, distilled = (
         reward_state(context, judge),
         distill_state(context, plan.distiller, judge),
     )
     if rewards.is_current and distilled.is_current:
-        progress.skipped.append("distill")
-        logger.info("distill: nothing to do")
+        progress.skip("distill")
         return progress
     pools = _start_rewards(workspace, plan)
     if not rewards.is_current and version(workspace, "samples") >= 0:
         logger.info(
             "reward: %d scores of earlier samples made", reward_missing(context, judge, pools)
         )
-    run(
-        distilled,
-        lambda: [distill(context, plan.distiller, judge, config.reward, pools)],
-        "distill",
+    progress.run(
+        "distill", distilled, lambda: distill(context, plan.distiller, judge, config.reward, pools)
     )
     return progress
 
@@ -265,7 +244,7 @@ def _start_rewards(workspace: Workspace, plan: Plan) -> RewardPools:
     return RewardPools.start(plan.config.reward, plan.config.embed, settings, votes)
 
 
-def _release(context: RunContext, plan: Plan, progress: _Progress, watch: Stopwatch) -> str:
+def _release(context: RunContext, plan: Plan, progress: Progress, watch: Stopwatch) -> str:
     """Select, write and publish a release; its name."""
     import ray
 

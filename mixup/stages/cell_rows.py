@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from mixup.records import TURNS
 from mixup.stages.cell import Cell, CellSettings, cell_of
 from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.placing import Placement
 from mixup.stages.pool_rows import pool_rows, rows_of_uids, vectors_of
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
@@ -40,6 +41,7 @@ CELL_ROWS = pa.schema(
     ]
 )
 _KNOWN_OF_OWN = {"records": ["task", "turns", "tokens"], "curation": ["tier", "cluster"]}
+_TASK_ROWS = 40_000
 _OF_ALL = ("uid", "rank", "offset", "source", "rating", "vector")
 
 
@@ -74,6 +76,22 @@ def cells_of(workspace: Workspace, pieces: Sequence[Piece]) -> Iterator[Cell]:
     ordered = sorted(pieces, key=lambda piece: (piece.partition, piece.path))
     for number, own in groupby(ordered, key=lambda piece: piece.partition):
         yield cell_of(number, pa.concat_tables([piece.read(workspace) for piece in own]))
+
+
+def groups_of(pieces: Sequence[Piece], placement: Placement) -> Iterator[list[Piece]]:
+    """The pieces of each task: those of one cell, or of several small ones."""
+    group: list[Piece] = []
+    held = 0
+    ordered = sorted(pieces, key=lambda piece: (piece.partition, piece.path))
+    for cell, own in groupby(ordered, key=lambda piece: piece.partition):
+        rows = placement.cells[cell].rows + placement.cells[cell].visitors
+        if group and held + rows > _TASK_ROWS:
+            yield group
+            group, held = [], 0
+        group += own
+        held += rows
+    if group:
+        yield group
 
 
 def visible_in(places: pa.Table, cells: Collection[int]) -> pa.Table:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mixup.records import bucket_of
 from mixup.stages.cell import CellSettings
-from mixup.stages.cell_rows import cells_of, stage_bucket
+from mixup.stages.cell_rows import cells_of, groups_of, stage_bucket
 from mixup.stages.curate_cell import Scoring, curate_cell
 from mixup.stages.ingest import clear_staging
 from mixup.stages.outcomes import gather_clusters, gather_curation
@@ -27,8 +27,6 @@ from mixup.stages.reference_fit import CountedCells, Shares, count_cells, save_l
 from mixup.stages.run import Manifest, RunContext, commit_stream
 from mixup.tables import Snapshot
 from mixup.workspace import Workspace
-
-_TASK_ROWS = 40_000
 
 OUTCOMES = ("curation", "clusters")
 
@@ -127,7 +125,7 @@ def fit_library(
     """Fit the pool's own library on all cells."""
     rated = sum(cell.rated for cell in placement.cells.values())
     shares = Shares.of(rows=placement.rows, rated=rated)
-    arguments = [(shares, group) for group in _groups(pieces, placement)]
+    arguments = [(shares, group) for group in groups_of(pieces, placement)]
     # Added up as they come: the driver holds the counts of one task, not of all.
     counted = reduce(CountedCells.plus, context.each(_count_cells, work, arguments))
     next(context.each(_save_library, work, [(counted, rated)]))
@@ -150,7 +148,7 @@ def finish_cells(
     regroup: bool,
 ) -> Counter[str]:
     """Do the cells, and write their outcomes to the tables; the counts of all outcomes."""
-    arguments = [(regroup, group) for group in _groups(pieces, placement)]
+    arguments = [(regroup, group) for group in groups_of(pieces, placement)]
     done = list(context.each(do_cells, work, arguments))
     clusters = _by_bucket([piece for part in done for piece in part.clusters])
     curation = _by_bucket([piece for part in done for piece in part.curation])
@@ -172,24 +170,6 @@ def _gather_curation(work: CellWork, bucket: int, pieces: Sequence[Piece]) -> Ma
     return gather_curation(
         work.workspace, work.tables, bucket, work.pool, work.settings, work.others, pieces
     )
-
-
-def _groups(pieces: Sequence[Piece], placement: Placement) -> Iterator[list[Piece]]:
-    """The pieces of each task: those of one cell, or of several small ones."""
-    of_cell: dict[int, list[Piece]] = defaultdict(list)
-    for piece in pieces:
-        of_cell[piece.partition].append(piece)
-    group: list[Piece] = []
-    held = 0
-    for cell in sorted(of_cell):
-        found = placement.cells[cell]
-        if group and held + found.rows + found.visitors > _TASK_ROWS:
-            yield group
-            group, held = [], 0
-        group += of_cell[cell]
-        held += found.rows + found.visitors
-    if group:
-        yield group
 
 
 def _by_bucket(pieces: Sequence[Piece]) -> defaultdict[int, list[Piece]]:

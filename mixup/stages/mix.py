@@ -9,7 +9,7 @@ a cell or by a bucket, and the driver holds a few numbers a cell.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -20,6 +20,7 @@ from mixup.ledger import StageCounts
 from mixup.lock import ensure_held
 from mixup.mixture.pairs import rules_revision
 from mixup.records import bucket_of, content_key
+from mixup.stages.cell_rows import groups_of
 from mixup.stages.cell_work import staging
 from mixup.stages.compact import compact
 from mixup.stages.fitted_cells import place_pool
@@ -43,7 +44,6 @@ from mixup.tables import snapshot
 OUTCOMES = ("mixture", "targets")
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")
 _DONE = "fitted/mixture-cells-done.json"
-_TASK_ROWS = 40_000
 
 
 def mix_key(settings: MixSettings) -> str:
@@ -149,7 +149,7 @@ def _finish(
 ) -> Counter[str]:
     """Do the cells, and write their outcomes to the tables; the counts of all outcomes."""
     found: dict[str, defaultdict[int, list[Piece]]] = {name: defaultdict(list) for name in OUTCOMES}
-    for done in context.each(_do_cells, work, [(group,) for group in _groups(pieces, placement)]):
+    for done in context.each(_do_cells, work, [(group,) for group in groups_of(pieces, placement)]):
         for name, written in done.items():
             for piece in written:
                 found[name][piece.partition].append(piece)
@@ -164,22 +164,6 @@ def _finish(
         gathered = context.each(gather, work, arguments)
         totals += commit_stream(gathered, committer, stage="mix", unit=unit)
     return totals
-
-
-def _groups(pieces: Sequence[Piece], placement: Placement) -> Iterator[list[Piece]]:
-    """The pieces of each task: those of one cell, or of several small ones."""
-    group: list[Piece] = []
-    held = 0
-    ordered = sorted(pieces, key=lambda piece: (piece.partition, piece.path))
-    for cell, own in groupby(ordered, key=lambda piece: piece.partition):
-        rows = placement.cells[cell].rows + placement.cells[cell].visitors
-        if group and held + rows > _TASK_ROWS:
-            yield group
-            group, held = [], 0
-        group += own
-        held += rows
-    if group:
-        yield group
 
 
 def _do_cells(work: MixWork, pieces: Sequence[Piece]) -> dict[str, list[Piece]]:

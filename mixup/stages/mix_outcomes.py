@@ -7,20 +7,19 @@ as one file; where nothing differs it is left alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.errors import LedgerError
-from mixup.records import TABLES
 from mixup.stages.mix_rows import MixSettings
-from mixup.stages.outcomes import NO_EMBEDDING
+from mixup.stages.outcomes import NO_EMBEDDING, of_cells, read_pieces, written
 from mixup.stages.pieces import Piece
 from mixup.stages.pool_rows import pool_rows
 from mixup.stages.run import Manifest
-from mixup.tables import Snapshot, read_files, write_file
+from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
 
 PAIRED = "paired"
@@ -63,21 +62,10 @@ def gather(work: MixWork, table: str, bucket: int, pieces: Sequence[Piece]) -> M
     workspace = work.workspace
     paths = work.tables[table].in_bucket(bucket)
     before = read_files(workspace, table, paths)
-    schema, key = TABLES[table].file_schema, TABLES[table].key[0]
-    ordered = sorted(pieces, key=lambda piece: piece.path)
-    new = [piece.read(workspace).select(schema.names) for piece in ordered]
-    now = pa.concat_tables([_of_cells(before, work.others), *new])
+    now = pa.concat_tables([of_cells(before, work.others), read_pieces(workspace, table, pieces)])
     if table == "targets":
         now = _with_blind(now, work, bucket)
-    counts = _counts(table, now)
-    if now.sort_by(key).equals(before.sort_by(key)):
-        return Manifest(counts=counts)
-    files = [write_file(workspace, table, now, bucket)] if now.num_rows else []
-    return Manifest(files, {table: paths} if paths else {}, counts)
-
-
-def _of_cells(rows: pa.Table, cells: Collection[int]) -> pa.Table:
-    return rows.filter(pc.is_in(rows["cell"], pa.array(sorted(cells), pa.int32())))
+    return written(workspace, table, bucket, before, now, paths, _counts(table, now))
 
 
 def _with_blind(now: pa.Table, work: MixWork, bucket: int) -> pa.Table:

@@ -54,13 +54,13 @@ def gather_curation(
     paths = tables["curation"].in_bucket(bucket)
     before = read_files(workspace, "curation", paths)
     kept = before.filter(pc.is_in(before["uid"], usable.combine_chunks()))
-    kept = _of_cells(kept, others)
+    kept = of_cells(kept, others)
     blind = rows.filter(pc.invert(rows["usable"]))
-    now = pa.concat_tables([kept, _read(workspace, "curation", pieces), _blind_rows(blind)])
+    now = pa.concat_tables([kept, read_pieces(workspace, "curation", pieces), _blind_rows(blind)])
     if sorted(now["uid"].to_pylist()) != sorted(rows["uid"].to_pylist()):
         raise LedgerError(f"bucket {bucket}: {rows.num_rows} rows, {now.num_rows} outcomes")
     counts = {"rows": now.num_rows, "low": 0, **_counts(now)}
-    return _written(workspace, "curation", bucket, before, now, paths, counts)
+    return written(workspace, "curation", bucket, before, now, paths, counts)
 
 
 def gather_clusters(
@@ -73,8 +73,8 @@ def gather_clusters(
     """The clusters of one bucket; runs in a worker. Arguments as in ``gather_curation``."""
     paths = clusters.in_bucket(bucket)
     before = read_files(workspace, "clusters", paths)
-    kept = _of_cells(before, others)
-    now = pa.concat_tables([kept, _read(workspace, "clusters", pieces)])
+    kept = of_cells(before, others)
+    now = pa.concat_tables([kept, read_pieces(workspace, "clusters", pieces)])
     old = set(before["cluster"].to_pylist())
     stay = sum(key in old for key in now["cluster"].to_pylist())
     counts = {
@@ -83,14 +83,16 @@ def gather_clusters(
         "new": now.num_rows - stay,
         "dissolved": len(old) - stay,
     }
-    return _written(workspace, "clusters", bucket, before, now, paths, counts)
+    return written(workspace, "clusters", bucket, before, now, paths, counts)
 
 
-def _of_cells(rows: pa.Table, cells: Collection[int]) -> pa.Table:
+def of_cells(rows: pa.Table, cells: Collection[int]) -> pa.Table:
+    """The rows that are at home in some cells."""
     return rows.filter(pc.is_in(rows["cell"], pa.array(sorted(cells), pa.int32())))
 
 
-def _read(workspace: Workspace, table: str, pieces: Sequence[Piece]) -> pa.Table:
+def read_pieces(workspace: Workspace, table: str, pieces: Sequence[Piece]) -> pa.Table:
+    """The rows of a table in some pieces, file by file."""
     schema = TABLES[table].file_schema
     ordered = sorted(pieces, key=lambda piece: piece.path)
     parts = [piece.read(workspace).select(schema.names) for piece in ordered]
@@ -119,7 +121,7 @@ def _counts(curation: pa.Table) -> Counter[str]:
     return counts
 
 
-def _written(
+def written(
     workspace: Workspace,
     table: str,
     bucket: int | None,
@@ -128,6 +130,7 @@ def _written(
     paths: Sequence[str],
     counts: Mapping[str, int],
 ) -> Manifest:
+    """Write the rows of one bucket in place of those before, unless they are the same."""
     key = TABLES[table].key[0]
     if now.sort_by(key).equals(before.sort_by(key)):
         return Manifest(counts=counts)
