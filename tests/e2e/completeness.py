@@ -28,7 +28,7 @@ def released_ids(job: Job) -> Counter[str]:
 
 def check_complete(job: Job, whole: Job) -> None:
     """The tables and the release are those of an undisturbed run, and the ledger sums."""
-    for name in TABLES:
+    for name in whole.tables():
         keys = keys_of(job, name)
         doubled = [key for key, count in keys.items() if count > 1]
         assert not doubled, f"{name}: {len(doubled)} keys occur twice, such as {doubled[0]}"

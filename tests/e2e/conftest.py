@@ -75,6 +75,10 @@ class Job:
             start_new_session=True,
         )
 
+    def tables(self) -> list[str]:
+        """The names of the tables that there are."""
+        return sorted(path.parent.name for path in self.workspace.glob("tables/*/_delta_log"))
+
     def table(self, name: str) -> pa.Table:
         """A table as any Delta reader sees it."""
         return DeltaTable(str(self.workspace / "tables" / name)).to_pyarrow_table()
