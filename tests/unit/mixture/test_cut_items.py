@@ -22,7 +22,9 @@ SEEDS = range(20)
 
 
 def items(segment, seed=0, tasks=TASKS):
-    return {outcome.task: outcome.item for outcome in items_of(segment, seed=seed, tasks=tasks)}
+    """The items that there are, by task."""
+    outcomes = items_of(segment, seed=seed, tasks=tasks)
+    return {outcome.task: outcome.item for outcome in outcomes if outcome.item}
 
 
 def source(segment):
@@ -34,7 +36,6 @@ def test_every_task_has_an_item_that_the_distiller_could_have_written(segment):
     found = items(segment)
     assert set(found) == set(TASKS)
     for task, item in found.items():
-        assert item is not None, task
         assert parse_distilled(target_text("x y", item.answer), task).turns == item.turns
         assert detect_task(item.turns) == task
 
