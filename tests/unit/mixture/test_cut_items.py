@@ -164,6 +164,16 @@ def test_one_short_sentence_gives_what_it_can():
     }
 
 
+def test_a_category_that_a_group_cannot_show_is_refused():
+    text = (
+        "The highway U.S. Route 101 begins in the north of the state near Ormsay. U.S. Route 101 "
+        "then follows the coast of the state for 1,500 miles to the south."
+    )
+    segment = replace(LIGHTHOUSE, title="U.S. Route 101", text=text)
+    (outcome,) = items_of(segment, seed=0, tasks=["cs"])
+    assert outcome.reason == "not_expressible"
+
+
 def test_items_depend_on_key_seed_and_text_alone():
     assert items_of(LIGHTHOUSE, seed=3) == items_of(LIGHTHOUSE, seed=3)
     assert items_of(LIGHTHOUSE, seed=3, tasks=["mcq"]) == [
