@@ -21,6 +21,7 @@ CUT_REASONS = (
     "no_statement",  # tfq, cs: no sentence can be read alone
     "no_distractors",  # mcq: no three wrong options
     "no_paragraph",  # para: too little stands together
+    "not_expressible",  # cs: the title is no category that a group can show ("U.S. Route 101")
 )
 """Why no item is cut; besides them, ``parse.PARSE_REASONS`` of texts that look like labels."""
 

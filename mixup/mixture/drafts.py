@@ -114,6 +114,8 @@ class Drafts:
                 noise = [name for name in NOISE if name not in applied]
                 item, added = self._degraded(item, noise, 1, kept)
                 applied += added
+            if kept is not None and not kept <= found_in(item.text):
+                return False
             names_done = (*done, *applied)
             if names_done and self._take(_variant(item, names_done), must=kept is not None):
                 return True

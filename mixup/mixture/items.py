@@ -10,6 +10,7 @@ from mixup.errors import RecordError
 from mixup.records import Turn, canonical_turns, content_key, uid_of
 from mixup.text.parse import parse_distilled
 from mixup.text.prompts import target_text
+from mixup.text.tasks import category_of
 
 CONSTRUCTION = "construction"
 """The source of a rating that follows from how an item was made; never mixed with judged ones."""
@@ -104,10 +105,11 @@ def checked(item: Item) -> Item:
 
     Raises:
         RecordError: With a reason of ``parse.PARSE_REASONS``, or ``not_expressible`` where the
-            parsed pair differs from the item's.
+            parsed pair differs from the item's, or a group would show another category ("U.S").
     """
     parsed = parse_distilled(target_text("Merged.", item.answer), item.task)
-    if parsed.turns != item.turns:
+    shown = category_of(item.turns[0].content) if item.task == "cs" else item.head
+    if parsed.turns != item.turns or shown != item.head:
         raise RecordError("not_expressible", f"{item.task}: {item.answer[:80]!r}")
     return item
 

@@ -41,19 +41,6 @@ OPPOSITES = _words(
 )
 """Pairs of words that exclude each other where one of them is said."""
 
-NOT_NEGATIONS = _words(
-    """
-    want went sent spent rent bent lent dent meant event point front amount count grant important
-    different current recent present student parent agent government moment patient percent
-    element document ancient absent brent client content department development apartment constant
-    distant elegant giant instant merchant plant restaurant significant tenant variant vacant cent
-    tent extent intent accident incident resident president scent ant pant hunt font mount account
-    discount fount haunt aunt taunt print hint mint paint saint joint faint flint tint stint
-    sprint blunt stunt infant arrant
-    """
-)
-"""Words that end like a negation ("didnt", without its apostrophe)."""
-
 NUMBER_WORDS = _words(
     """
     two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen

@@ -79,7 +79,9 @@ def test_a_near_number_is_none_that_is_known():
 
 def test_other_names_are_not_of_the_context():
     for seed in range(40):
-        span, others = known_name(STATEMENT, random.Random(seed), context="a Dutch and Greek tale")
+        found = known_name(STATEMENT, random.Random(seed), context="a Dutch and Greek tale")
+        assert found
+        span, others = found
         assert STATEMENT[slice(*span)] == "an English"
         assert len(set(others)) == 3
         assert not {"a Dutch", "a Greek", "an English"} & set(others)

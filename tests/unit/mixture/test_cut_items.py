@@ -22,7 +22,9 @@ SEEDS = range(20)
 
 
 def items(segment, seed=0, tasks=TASKS):
-    return {outcome.task: outcome.item for outcome in items_of(segment, seed=seed, tasks=tasks)}
+    """The items that there are, by task."""
+    outcomes = items_of(segment, seed=seed, tasks=tasks)
+    return {outcome.task: outcome.item for outcome in outcomes if outcome.item}
 
 
 def source(segment):
@@ -34,7 +36,6 @@ def test_every_task_has_an_item_that_the_distiller_could_have_written(segment):
     found = items(segment)
     assert set(found) == set(TASKS)
     for task, item in found.items():
-        assert item is not None, task
         assert parse_distilled(target_text("x y", item.answer), task).turns == item.turns
         assert detect_task(item.turns) == task
 
@@ -161,6 +162,16 @@ def test_one_short_sentence_gives_what_it_can():
         "cs": "no_statement",
         "para": "no_paragraph",
     }
+
+
+def test_a_category_that_a_group_cannot_show_is_refused():
+    text = (
+        "The highway U.S. Route 101 begins in the north of the state near Ormsay. U.S. Route 101 "
+        "then follows the coast of the state for 1,500 miles to the south."
+    )
+    segment = replace(LIGHTHOUSE, title="U.S. Route 101", text=text)
+    (outcome,) = items_of(segment, seed=0, tasks=["cs"])
+    assert outcome.reason == "not_expressible"
 
 
 def test_items_depend_on_key_seed_and_text_alone():

@@ -23,7 +23,10 @@ from mixup.text.tasks import TASKS
 
 ALL = FusionSettings(share=1.0, floor=0.5, ceiling=0.99, most=3)
 KEEPING = VariantSettings(lossy_share=0.0)
-CUT = [{outcome.task: outcome.item for outcome in items_of(s, seed=0)} for s in SEGMENTS]
+CUT = [
+    {outcome.task: outcome.item for outcome in items_of(segment, seed=0) if outcome.item}
+    for segment in SEGMENTS
+]
 
 
 def unit(rows):
