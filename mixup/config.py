@@ -198,10 +198,11 @@ class EndpointJudge(Section):
     backoff_s: Annotated[float, Field(gt=0)] = 1.0
     """The n-th retry waits a random time of up to this, doubled n - 1 times."""
     backoff_cap_s: Annotated[float, Field(gt=0)] = 60.0
-    """Longest wait before a retry. A server that asks for a longer one (`Retry-After`) ends
-    judging for this run."""
+    """Longest wait before a retry. A server that asks for a longer one (`Retry-After`) is asked
+    no more in this run."""
     give_up_after: Count = 32
-    """Judging stops for this run when so many rows in succession get no rating."""
+    """The model is asked no more in this run when so many rows in succession get no usable
+    answer."""
     max_requests: Count | None = None
     """Most requests of a run, retries included; rows beyond wait for the next run."""
     max_cost: Annotated[float, Field(gt=0)] | None = None

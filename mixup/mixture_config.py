@@ -88,7 +88,7 @@ class EngineTeacher(EngineConfig):
 
 
 class EndpointTeacher(EndpointJudge):
-    """A language model behind an OpenAI-compatible endpoint writes the items."""
+    """A language model behind an OpenAI-compatible `/v1/chat/completions` writes the items."""
 
     max_tokens: Count = 512
     """Longest answer in tokens; a model that reasons first needs more."""
