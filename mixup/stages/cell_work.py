@@ -6,7 +6,7 @@ are the places of pieces, and counts.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from mixup.stages.cell_rows import cells_of, groups_of, stage_bucket
 from mixup.stages.curate_cell import Scoring, curate_cell
 from mixup.stages.ingest import clear_staging
 from mixup.stages.outcomes import gather_clusters, gather_curation
-from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.pieces import Piece, PieceWriter, by_partition
 from mixup.stages.placing import Placement
 from mixup.stages.reference import current_reference
 from mixup.stages.reference_fit import CountedCells, Shares, count_cells, save_library
@@ -150,8 +150,8 @@ def finish_cells(
     """Do the cells, and write their outcomes to the tables; the counts of all outcomes."""
     arguments = [(regroup, group) for group in groups_of(pieces, placement)]
     done = list(context.each(do_cells, work, arguments))
-    clusters = _by_bucket([piece for part in done for piece in part.clusters])
-    curation = _by_bucket([piece for part in done for piece in part.curation])
+    clusters = by_partition([piece for part in done for piece in part.clusters])
+    curation = by_partition([piece for part in done for piece in part.curation])
     committer = context.committer("clusters", "curation")
     buckets = sorted({*work.tables["clusters"].buckets, *clusters})
     arguments = [(bucket, clusters[bucket]) for bucket in buckets]
@@ -170,10 +170,3 @@ def _gather_curation(work: CellWork, bucket: int, pieces: Sequence[Piece]) -> Ma
     return gather_curation(
         work.workspace, work.tables, bucket, work.pool, work.settings, work.others, pieces
     )
-
-
-def _by_bucket(pieces: Sequence[Piece]) -> defaultdict[int, list[Piece]]:
-    found: defaultdict[int, list[Piece]] = defaultdict(list)
-    for piece in pieces:
-        found[piece.partition].append(piece)
-    return found

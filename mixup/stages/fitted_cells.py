@@ -17,15 +17,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from mixup.clusters.cells import BY_CENTROID, Cells, drift
-from mixup.clusters.partition import fit_cells, split_over_cap
-from mixup.errors import TableError
+from mixup.clusters.partition import fit_cells
 from mixup.records import content_key
 from mixup.stages.cell import CellSettings
-from mixup.stages.embed import vectors_from_arrow
+from mixup.stages.cell_division import divisions
 from mixup.stages.placing import PlacedBucket, Placement, place_bucket
-from mixup.stages.pool_rows import drawn_vectors, is_usable, vectors_of
+from mixup.stages.pool_rows import drawn_vectors, is_usable
 from mixup.stages.run import Manifest, RunContext, commit_stream
-from mixup.tables import Snapshot, read_files, scan_files, snapshot
+from mixup.tables import Snapshot, scan_files, snapshot
 from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -233,36 +232,10 @@ def _over(placement: Placement, settings: CellSettings) -> list[int]:
 def _split(context: RunContext, placing: _Placing, over: Sequence[int]) -> FittedCells:
     """Divide the cells that are over the cap."""
     places = snapshot(context.workspace, "places")
-    placing = replace(placing, tables={**placing.tables, "places": places})
-    found = dict(context.each(_divide_cell, placing, [(cell,) for cell in over]))
+    tables = {**placing.tables, "places": places}
+    found = divisions(context, tables, placing.settings, over)
     cells = placing.fitted.cells
     for cell in over:  # ascending, so that ids do not depend on which was divided first
         cells = cells.with_split(cell, found[cell])
     logger.info("cells: %d split, %d in all", len(over), len(cells.ids))
     return replace(placing.fitted, cells=cells)
-
-
-def _divide_cell(placing: _Placing, cell: int) -> tuple[int, Cells]:
-    return cell, divide_cell(placing.workspace, placing.tables, placing.settings, cell)
-
-
-def divide_cell(
-    workspace: Workspace, tables: Mapping[str, Snapshot], settings: CellSettings, cell: int
-) -> Cells:
-    """How one cell, which is over the cap, is to be divided; runs in a worker.
-
-    Raises:
-        TableError: If the cell has too few rows to be divided: the places were not as counted.
-    """
-    uids: list[str] = []
-    vectors: list[np.ndarray] = []
-    for bucket, paths in tables["places"].files.items():
-        places = read_files(workspace, "places", paths, ["uid", "cell"])
-        wanted = places.filter(pc.equal(places["cell"], cell))["uid"].combine_chunks()
-        for part in vectors_of(workspace, tables, bucket, wanted, settings):
-            uids += part["uid"].to_pylist()
-            vectors.append(vectors_from_arrow(part["vector"]))
-    division = split_over_cap(np.concatenate(vectors), uids, cap=settings.curate.cell_rows)
-    if division is None:
-        raise TableError(f"cell {cell} holds {len(uids)} rows and was counted as over the cap")
-    return division

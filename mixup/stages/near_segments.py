@@ -7,10 +7,9 @@ files count, and a bucket in which nothing changes is left alone.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +21,7 @@ from mixup.records import bucket_of
 from mixup.stages.cell_work import staging
 from mixup.stages.compact import compact
 from mixup.stages.ingest import STAGING
-from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.pieces import Piece, PieceWriter, by_partition
 from mixup.stages.run import (
     Manifest,
     RunContext,
@@ -91,9 +90,10 @@ def mark_near(
     segments = snapshot(workspace, "segments")
     work = NearWork(workspace, segments, _ranks(workspace, files), threshold, folder)
     with staging(workspace, folder):
-        banded = _by_partition(context.each(band_bucket, work, [(b,) for b in segments.buckets]))
+        staged = context.each(band_bucket, work, [(b,) for b in segments.buckets])
+        banded = by_partition(chain.from_iterable(staged))
         groups = [(pieces,) for _, pieces in sorted(banded.items())]
-        found = _by_partition(context.each(compare_bands, work, groups))
+        found = by_partition(chain.from_iterable(context.each(compare_bands, work, groups)))
         arguments = [(bucket, found[bucket]) for bucket in segments.buckets]
         written = context.each(note_bucket, work, arguments)
         totals = commit_stream(written, committer, stage="near", unit="segments")
@@ -117,14 +117,6 @@ def _ranks(workspace: Workspace, files: Sequence[str]) -> dict[str, int]:
     wanted = set(files)
     ordered = [found for found in rows["fingerprint"].to_pylist() if found in wanted]
     return {fingerprint: rank for rank, fingerprint in enumerate(ordered)}
-
-
-def _by_partition(found: Iterable[Sequence[Piece]]) -> defaultdict[int, list[Piece]]:
-    pieces: defaultdict[int, list[Piece]] = defaultdict(list)
-    for part in found:
-        for piece in part:
-            pieces[piece.partition].append(piece)
-    return pieces
 
 
 def band_bucket(work: NearWork, bucket: int) -> list[Piece]:

@@ -8,7 +8,8 @@ and the driver holds places only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,14 @@ class Piece:
         names = pa.ipc.open_stream(content).schema.names
         options = pa.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
         return pa.ipc.open_stream(content, options=options).read_all().select(columns)
+
+
+def by_partition(pieces: Iterable[Piece]) -> defaultdict[int, list[Piece]]:
+    """The pieces of each partition; none for one without."""
+    found: defaultdict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        found[piece.partition].append(piece)
+    return found
 
 
 class PieceWriter:
