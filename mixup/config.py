@@ -88,7 +88,8 @@ class EmbedConfig(Section):
     encode_rows: Count | None = None
     """Rows of one forward pass; null: 256 on a GPU, 8 on a CPU."""
     actors: Count = 1
-    """Encoder actors of the embed stage."""
+    """Encoder actors of the embed stage. On a CPU, several of one thread each do more than one of
+    several threads."""
     actor_cpus: Amount = 1.0
     """CPUs of each encoder actor."""
     actor_gpus: Amount = 0.0
