@@ -123,6 +123,18 @@ install_lock() {
   pip_install "$(grep -c == "$root/$1") packages of $1" "${arguments[@]}"
 }
 
+# DeepSpeed is published as source; its set-up imports torch, so it is built in the environment. No
+# operator is compiled here: those that a run needs are, with g++, at their first use.
+install_deepspeed() {
+  local lock=docker/requirements-deepspeed.txt
+  export DS_BUILD_OPS=0 DS_ACCELERATOR=${DS_ACCELERATOR:-${gpu:+cuda}}
+  : "${DS_ACCELERATOR:=cpu}"
+  pip_install "DeepSpeed from its source" --no-build-isolation --no-binary deepspeed \
+    --require-hashes -r "$root/$lock"
+  command -v g++ >/dev/null ||
+    say "no g++ is here: train-sft and train-grpo need it, the other jobs do not (Debian, Ubuntu: apt-get install g++)"
+}
+
 # Takes torch's CPU build where pip finds one, unless a torch is there already.
 install_cpu_torch() {
   local arguments seconds=$SECONDS
@@ -193,6 +205,7 @@ install_locks() {
     need_disk "$env" 5
     install_lock docker/requirements-cuda.txt
   fi
+  install_deepspeed
   [ -z "$cluster" ] || install_lock docker/requirements-cluster.txt
 }
 
@@ -216,8 +229,8 @@ main() {
   unset PYTHONPATH PYTHONHOME
   export PYTHONNOUSERSITE=1
 
-  locks=(docker/requirements-{cpu,torch-cpu,cuda}.txt)
-  [ -z "$gpu" ] || { locks=(docker/requirements-gpu.txt) && need=20; }
+  locks=(docker/requirements-{cpu,torch-cpu,cuda,deepspeed}.txt)
+  [ -z "$gpu" ] || { locks=(docker/requirements-{gpu,deepspeed}.txt) && need=20; }
   locks_hash=$(cd "$root" && hash_of "${locks[@]}" ${cluster:+docker/requirements-cluster.txt})
   project="$(hash_of "$root/pyproject.toml") $root"
 
