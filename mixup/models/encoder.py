@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from mixup.config import Similarity
 from mixup.errors import ConfigError
 from mixup.models import bundled
 from mixup.models.folders import model_folder
+from mixup.models.memory import keep_freed_memory
 
 _KNOWN: dict[str, Similarity] = {
     # The paper's thresholds: alignment 0.8, de-duplication 0.92.
@@ -109,23 +108,6 @@ class SentenceEncoder:
             ids = tokenizer([texts[i] for i in long], truncation=False, verbose=False)["input_ids"]
             flags[long] = [len(tokens) > window for tokens in ids]
         return flags
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for what is allocated next, in this process, from now on.
-
-    By default it gives arrays of megabytes back to the system at once, and every forward pass
-    gets its activations page by page again: a tenth to a quarter of the time of a small encoder.
-    Without effect where the C library is another.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        libc.mallopt(_M_TRIM_THRESHOLD, _LARGE)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_LARGE = 1 << 30
 
 
 def similarity_of(model: str, stated: Similarity | None) -> Similarity:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from mixup.config import EngineConfig
 from mixup.errors import EngineDied
 from mixup.models.folders import model_folder
+from mixup.models.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, LLMEngine, RequestOutput, SamplingParams
@@ -87,6 +88,7 @@ class VllmGenerator:
     def __init__(self, model: str, settings: EngineConfig) -> None:
         on_gpu = settings.engine_gpus > 0
         if not on_gpu:
+            keep_freed_memory()
             _set_cpu_environment(settings)
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

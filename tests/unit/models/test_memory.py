@@ -5,7 +5,7 @@ import pytest
 
 _FAULTS = """
 import resource, sys
-from mixup.models.encoder import keep_freed_memory
+from mixup.models.memory import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()
