@@ -10,37 +10,27 @@ one table. Every stage computes what is missing in its tables, as in ``pipelines
 from __future__ import annotations
 
 import logging
-import time
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from mixup.actors.deaths import CRASHED
-from mixup.actors.resources import Demand, check_demand, check_place, cluster
-from mixup.config import EngineJudge, JudgeRater
+from mixup.actors.resources import check_demand
 from mixup.errors import MixupError
 from mixup.ledger import StageCounts
-from mixup.lock import acquire, ensure_held
+from mixup.lock import ensure_held
 from mixup.mixture.segments import ARTICLE_REASONS
 from mixup.mixture_config import EngineTeacher, MixtureConfig, RulesTeacher
 from mixup.pipelines.mixture_documents import Documents, digest_of, manifest_of, write_documents
-from mixup.pipelines.mixture_plan import (
-    MixturePlan,
-    make_plan,
-    mixture_decides,
-    rating_state,
-    up_to_date,
-)
-from mixup.pipelines.progress import Progress
+from mixup.pipelines.mixture_plan import MixturePlan, make_plan, mixture_decides, up_to_date
+from mixup.pipelines.progress import Progress, cluster_of, started_run
+from mixup.pipelines.rating import rate_records, rating_defects, rating_demands, rating_state
 from mixup.stages.candidates import Teaching, teach_state
 from mixup.stages.collect import collect, collect_state
 from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensure_questions
 from mixup.stages.dropped import check_outcomes, check_quarantine
-from mixup.stages.embed import NO_DIRECTION, embed, embed_state
-from mixup.stages.ingest import ingest, pool_counts, unread_files
-from mixup.stages.judge import judge_records
-from mixup.stages.judge_engine import judge_demand
+from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
+from mixup.stages.ingest import ingest, known_files, pool_counts, unread_files
 from mixup.stages.mix import mix, mix_state
 from mixup.stages.mixture_survey import MixtureSurvey, Surveyed, survey_bucket
 from mixup.stages.near_segments import mark_near, near_state
@@ -51,17 +41,14 @@ from mixup.stages.publish_mixture import (
     parts_of_export,
     point_to_mixture,
 )
-from mixup.stages.rate import BAD_RATING, rate
 from mixup.stages.run import RunContext, StageState, Stopwatch
 from mixup.stages.segment import segment_files
-from mixup.stages.summary import quarantine_reasons, stage_record
+from mixup.stages.summary import quarantine_reasons
 from mixup.stages.teach import teach_by_model
 from mixup.stages.teach_engine import teacher_demand
 from mixup.stages.teach_rules import teach_by_rules
-from mixup.stages.vacuum import clean_up
-from mixup.tables import ensure_table, read_files, snapshot
+from mixup.tables import ensure_table, snapshot
 from mixup.text.answers import UNREADABLE
-from mixup.text.judging import UNPARSABLE
 from mixup.workspace import Workspace, ensure_workspace
 
 logger = logging.getLogger(__name__)
@@ -97,21 +84,9 @@ def build_mixture(config: MixtureConfig) -> MixtureOutcome:
     if (current := up_to_date(workspace, plan)) is not None:
         logger.info("nothing to do: mixture %s is up to date", current)
         return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    with acquire(workspace, run) as lease:
-        context = RunContext(
-            workspace,
-            run,
-            lease.token,
-            commit_interval_s=config.commit_interval_s,
-            stall_timeout_s=config.stall_timeout_s,
-        )
-        workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
-        logger.info("run %s in %s", run, workspace.uri)
-        clean_up(context, lease)
+    with started_run(workspace, config) as context:
         ensure_questions(workspace, config.decontaminate, plan.evaluation)
-        with cluster(config.ray):
-            check_place(workspace, shared=config.workspace_shared)
+        with cluster_of(context, config):
             _check_resources(plan)
             progress = Progress()
             context = _read_inputs(context, plan, progress)
@@ -122,12 +97,8 @@ def build_mixture(config: MixtureConfig) -> MixtureOutcome:
 
 def _check_resources(plan: MixturePlan) -> None:
     config = plan.config
-    embed_config, rater = config.embed, config.rate
-    check_demand(
-        [Demand("encoders", embed_config.actors, embed_config.actor_cpus, embed_config.actor_gpus)]
-    )
-    if isinstance(rater, JudgeRater) and isinstance(rater.engine, EngineJudge):
-        check_demand([judge_demand(rater.engine)])
+    check_demand([embed_demand(config.embed)])
+    check_demand(rating_demands(config.rate))
     if plan.texts and isinstance(config.teacher, EngineTeacher):
         check_demand([teacher_demand(config.teacher)])
 
@@ -147,7 +118,7 @@ def _read_inputs(context: RunContext, plan: MixturePlan, progress: Progress) -> 
         progress.run("segment", None, lambda: segment_files(context, config.text, texts))
     elif plan.texts:
         progress.skip("segment")
-    read = _read(workspace)
+    read = known_files(workspace)
     rows = [file.fingerprint for file in plan.files if file.fingerprint in read]
     check_quarantine(replace(context, pool=tuple(rows)), config.max_dropped_share)
     if plan.texts:
@@ -155,17 +126,7 @@ def _read_inputs(context: RunContext, plan: MixturePlan, progress: Progress) -> 
         _teach(context, plan, progress)
     for name in ("candidates", "contamination"):
         ensure_table(workspace, name)  # empty where there is no text, or nothing is looked for
-    return replace(context, pool=plan.pool(_read(workspace)))
-
-
-def _read(workspace: Workspace) -> list[str]:
-    """The fingerprints of the files that were read to the end.
-
-    One that could not be reached has a quarantine row that says so, is left out of this run whole,
-    and is tried again by the next.
-    """
-    paths = snapshot(workspace, "files").paths
-    return read_files(workspace, "files", paths, ["fingerprint"])["fingerprint"].to_pylist()
+    return replace(context, pool=plan.pool(known_files(workspace)))
 
 
 def _check_articles(workspace: Workspace, plan: MixturePlan, limit: float) -> None:
@@ -190,13 +151,13 @@ def _teach(context: RunContext, plan: MixturePlan, progress: Progress) -> None:
     workspace = context.workspace
     for name in ("segments", "candidates"):
         ensure_table(workspace, name)
-    threshold, files = plan.config.text.near_duplicate, plan.text_files(_read(workspace))
+    threshold, files = plan.config.text.near_duplicate, plan.text_files(known_files(workspace))
     near = near_state(context, threshold, files)
     progress.run("near", near, lambda: mark_near(context, near, threshold, files))
-    work = plan.teaching(workspace, _read(workspace))
+    work = plan.teaching(workspace, known_files(workspace))
     state = teach_state(context, work)
     progress.run("teach", state, lambda: _make_items(context, plan, state, work))
-    work = plan.teaching(workspace, _read(workspace))
+    work = plan.teaching(workspace, known_files(workspace))
     texts = [file for file in plan.texts if file.fingerprint in work.files]
     collecting = collect_state(context, plan.teacher, work.files)
     progress.run("collect", collecting, lambda: collect(context, collecting, work, texts))
@@ -219,7 +180,11 @@ def _run_stages(context: RunContext, plan: MixturePlan, progress: Progress) -> N
         embed_state(context, plan.encoder),
         lambda: embed(context, config.embed, plan.encoder),
     )
-    progress.run("rate", rating_state(context, plan), lambda: _rate(context, plan))
+    progress.run(
+        "rate",
+        rating_state(context, config.rate, plan.rater),
+        lambda: rate_records(context, config.rate, plan.rater),
+    )
     if (questions := plan.questions) is not None:
         progress.run(
             "decontaminate",
@@ -230,17 +195,10 @@ def _run_stages(context: RunContext, plan: MixturePlan, progress: Progress) -> N
         check_outcomes(workspace, "candidates", ("teacher", plan.teacher), UNREADABLE, limit)
     vectors = ("encoder", plan.encoder)
     check_outcomes(workspace, "embeddings", vectors, [NO_DIRECTION, CRASHED], limit)
-    defects = UNPARSABLE if isinstance(config.rate, JudgeRater) else [BAD_RATING]
+    defects = rating_defects(config.rate)
     check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
     settings = plan.settings
     progress.run("mix", mix_state(context, settings), lambda: mix(context, settings))
-
-
-def _rate(context: RunContext, plan: MixturePlan) -> StageCounts:
-    config = plan.config.rate
-    if isinstance(config, JudgeRater):
-        return judge_records(context, config, plan.rater)
-    return rate(context, config)
 
 
 def _publish(context: RunContext, plan: MixturePlan, progress: Progress, watch: Stopwatch) -> str:
@@ -277,8 +235,7 @@ def _publish(context: RunContext, plan: MixturePlan, progress: Progress, watch: 
     ensure_held(workspace, context.token)
     point_to_mixture(workspace, name, decides)
     logger.info("published mixture %s: %d pairs", name, survey.pairs.total())
-    summary = {"mixture": name, "stages": [stage_record(counts) for counts in progress.ran]}
-    workspace.write_json(f"runs/{context.run}/summary.json", {**summary, "ended": time.time()})
+    progress.note_end(context, mixture=name)
     return name
 
 

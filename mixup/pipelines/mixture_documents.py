@@ -9,11 +9,11 @@ from typing import Any
 
 from mixup.ledger import StageCounts
 from mixup.mixture_config import MixtureConfig
-from mixup.report.digest import ModelUsed, StageRow
+from mixup.report.digest import ModelUsed
 from mixup.report.mixture_digest import MixtureDigest, mixture_to_json
 from mixup.report.mixture_page import render_mixture_page
 from mixup.stages.mixture_survey import MixtureSurvey, pairs_by_task
-from mixup.stages.summary import package_versions, stage_record
+from mixup.stages.summary import package_versions, stage_record, stage_rows
 from mixup.workspace import Workspace
 
 
@@ -83,8 +83,6 @@ def digest_of(found: Documents) -> MixtureDigest:
     classes: dict[str, dict[str, int]] = {}
     for (name, rating), count in sorted(survey.classes.items()):
         classes.setdefault(name, {})[rating] = count
-    ran = tuple(_stage_row(counts) for counts in found.stages)
-    skipped = (StageRow(name, None, None, None, None, "nothing to do") for name in found.skipped)
     return MixtureDigest(
         name=found.name,
         created_at=found.created_at,
@@ -104,7 +102,7 @@ def digest_of(found: Documents) -> MixtureDigest:
         keeps_facts=survey.by[("keeps_facts", "yes")],
         articles=found.articles,
         quarantine=dict(found.quarantine),
-        stages=(*ran, *skipped),
+        stages=stage_rows(found.stages, found.skipped),
         models=tuple(found.models),
         tables=dict(found.tables),
         examples=tuple(
@@ -112,19 +110,6 @@ def digest_of(found: Documents) -> MixtureDigest:
             for stratum in sorted(survey.examples)
             for _, example in survey.examples[stratum]
         ),
-    )
-
-
-def _stage_row(counts: StageCounts) -> StageRow:
-    return StageRow(
-        stage=counts.stage,
-        rows_in=counts.rows_in,
-        rows_out=counts.rows_out,
-        dropped=counts.rows_dropped,
-        seconds=counts.seconds,
-        unit=counts.unit,
-        parts=dict(counts.parts),
-        extra=dict(counts.extra),
     )
 
 

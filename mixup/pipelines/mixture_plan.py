@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -17,6 +17,7 @@ from mixup.mixture.splits import SplitShares
 from mixup.mixture_config import EndpointTeacher, MixtureConfig, RulesTeacher
 from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
+from mixup.pipelines.rating import rating_state, revision_of
 from mixup.pipelines.refresh_plan import bucket_count
 from mixup.records import content_key
 from mixup.report.digest import ModelUsed
@@ -27,13 +28,12 @@ from mixup.stages.cut_article import text_rules
 from mixup.stages.decontaminate import decontaminate_state, evaluation_files, questions_revision
 from mixup.stages.embed import embed_state
 from mixup.stages.ingest import unread_files
-from mixup.stages.judge import check_endpoint, check_judge, judge_revision, judge_state
+from mixup.stages.judge import check_endpoint, check_judge
 from mixup.stages.mix import mix_key, mix_state
 from mixup.stages.mix_rows import MixSettings
 from mixup.stages.near_segments import near_state
 from mixup.stages.publish_mixture import current_mixture
-from mixup.stages.rate import rate_state, rater_revision
-from mixup.stages.run import RunContext, StageState
+from mixup.stages.run import RunContext
 from mixup.stages.sources import TEXTS, SourceFile, chunks_of, find_files
 from mixup.stages.teach import model_teacher
 from mixup.stages.teach_rules import rules_teacher
@@ -90,19 +90,19 @@ class MixturePlan:
         texts = min(_MOST_BUCKETS, -(-size // _TEXT_BUCKET_BYTES))
         return max(_LEAST_BUCKETS, rows, texts)
 
-    def pool(self, read: Sequence[str]) -> tuple[str, ...]:
+    def pool(self, read: Collection[str]) -> tuple[str, ...]:
         """The files of the pool, those of items among them, as far as they were read; sorted."""
         there = set(read)
         rows = [file.fingerprint for file in self.files if file.fingerprint in there]
         texts = [items_file(text, self.teacher) for text in self.text_files(read)]
         return tuple(sorted([*rows, *texts]))
 
-    def text_files(self, read: Sequence[str]) -> list[str]:
+    def text_files(self, read: Collection[str]) -> list[str]:
         """The files of raw text, as far as they were read."""
         there = set(read)
         return [file.fingerprint for file in self.texts if file.fingerprint in there]
 
-    def teaching(self, workspace: Workspace, read: Sequence[str]) -> Teaching:
+    def teaching(self, workspace: Workspace, read: Collection[str]) -> Teaching:
         """What the teacher is to make, and of what, as the tables are now."""
         licences = self.config.licences
         return Teaching(
@@ -191,14 +191,13 @@ def make_plan(config: MixtureConfig) -> MixturePlan:
     if config.ingest is not None:
         rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
         files = [replace(file, rules=rules) for file in find_files(config.ingest.paths)]
-    rate = config.rate
     return MixturePlan(
         config=config,
         texts=texts,
         files=files,
         similarity=similarity_of(config.embed.model, config.embed.similarity),
         encoder=model_revision(config.embed.model),
-        rater=judge_revision(rate) if isinstance(rate, JudgeRater) else rater_revision(rate),
+        rater=revision_of(config.rate),
         teacher=_teacher(config),
         evaluation=evaluation_files(config.decontaminate),
         classes=_classes(config, files),
@@ -235,14 +234,6 @@ def _classes(config: MixtureConfig, files: Sequence[SourceFile]) -> dict[str, in
     }
 
 
-def rating_state(context: RunContext, plan: MixturePlan) -> StageState:
-    """Whether every record has a rating outcome of the plan's rater."""
-    rate = plan.config.rate
-    if isinstance(rate, JudgeRater):
-        return judge_state(context, rate, plan.rater)
-    return rate_state(context, rate)
-
-
 def mixture_decides(context: RunContext, plan: MixturePlan) -> list[Any]:
     """JSON data of all that a published mixture is made from."""
     versions = {name: version(context.workspace, name) for name in ("mixture", "targets")}
@@ -259,7 +250,7 @@ def up_to_date(workspace: Workspace, plan: MixturePlan) -> str | None:
     context = RunContext(workspace, "", -1, plan.pool(read))
     states = [
         embed_state(context, plan.encoder),
-        rating_state(context, plan),
+        rating_state(context, plan.config.rate, plan.rater),
         mix_state(context, plan.settings),
     ]
     if plan.texts:

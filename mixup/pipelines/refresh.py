@@ -10,56 +10,41 @@ takes in new rows, and does nothing when there is nothing to do.
 from __future__ import annotations
 
 import logging
-import time
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from mixup.actors.deaths import CRASHED
-from mixup.actors.resources import Demand, check_demand, check_place, cluster
+from mixup.actors.resources import check_demand
 from mixup.actors.rewards import RewardPools, Votes
-from mixup.config import (
-    EngineJudge,
-    JudgeRater,
-    ReferenceRater,
-    RefreshConfig,
-)
-from mixup.ledger import StageCounts
-from mixup.lock import acquire, ensure_held
-from mixup.pipelines.progress import Progress
+from mixup.config import ReferenceRater, RefreshConfig
+from mixup.lock import ensure_held
+from mixup.pipelines.progress import Progress, cluster_of, started_run
+from mixup.pipelines.rating import rate_records, rating_defects, rating_demands, rating_state
 from mixup.pipelines.refresh_plan import (
     RELEASED,
     Plan,
     bucket_count,
     make_plan,
     pool_of,
-    rating_state,
     release_decides,
     up_to_date,
 )
 from mixup.stages.curate import curate_and_cluster, curate_state
-from mixup.stages.decontaminate import (
-    decontaminate,
-    decontaminate_state,
-    ensure_questions,
-)
+from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensure_questions
 from mixup.stages.distill import distill, distill_state, engine_demand
 from mixup.stages.dropped import check_outcomes, check_quarantine
 from mixup.stages.duplicate_pairs import duplicate_pairs
-from mixup.stages.embed import NO_DIRECTION, embed, embed_state
+from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
 from mixup.stages.fitted_cells import load_cells
-from mixup.stages.ingest import ingest, unread_files
-from mixup.stages.judge import judge_records
-from mixup.stages.judge_engine import judge_demand
+from mixup.stages.ingest import ingest, known_files, unread_files
 from mixup.stages.publish import (
     point_to,
     publish,
     selected,
     write_data,
 )
-from mixup.stages.rate import BAD_RATING, rate
-from mixup.stages.reference import current_fit, current_reference, load_reference
+from mixup.stages.reference import current_fit, is_reference_current, load_reference
 from mixup.stages.reference_files import build_from_files
 from mixup.stages.reward import reward_missing, reward_state
 from mixup.stages.run import RunContext, Stopwatch
@@ -70,12 +55,9 @@ from mixup.stages.summary import (
     digest_of,
     manifest_of,
     quarantine_reasons,
-    stage_record,
 )
 from mixup.stages.survey import SurveySettings
-from mixup.stages.vacuum import clean_up
-from mixup.tables import ensure_table, read_files, snapshot, version
-from mixup.text.judging import UNPARSABLE
+from mixup.tables import ensure_table, snapshot, version
 from mixup.workspace import Workspace, ensure_workspace
 
 logger = logging.getLogger(__name__)
@@ -112,22 +94,9 @@ def refresh(config: RefreshConfig) -> Outcome:
     if (current := up_to_date(workspace, plan)) is not None:
         logger.info("nothing to do: release %s is up to date", current)
         return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    with acquire(workspace, run) as lease:
-        context = RunContext(
-            workspace,
-            run,
-            lease.token,
-            pool_of(plan),
-            config.commit_interval_s,
-            config.stall_timeout_s,
-        )
-        workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
-        logger.info("run %s in %s", run, workspace.uri)
-        clean_up(context, lease)
+    with started_run(workspace, config, pool_of(plan)) as context:
         ensure_questions(workspace, config.decontaminate, plan.evaluation)
-        with cluster(config.ray):
-            check_place(workspace, shared=config.workspace_shared)
+        with cluster_of(context, config):
             _check_resources(plan)
             progress = _run_stages(context, plan)
             name = _release(_of_read_files(context), plan, progress, watch)
@@ -135,14 +104,10 @@ def refresh(config: RefreshConfig) -> Outcome:
 
 
 def _check_resources(plan: Plan) -> None:
-    embed_config, reward = plan.config.embed, plan.config.reward
-    check_demand(
-        [Demand("encoders", embed_config.actors, embed_config.actor_cpus, embed_config.actor_gpus)]
-    )
-    check_demand([engine_demand(plan.config.distill), *RewardPools.demands(reward)])
-    rate = plan.config.rate
-    if isinstance(rate, JudgeRater) and isinstance(rate.engine, EngineJudge):
-        check_demand([judge_demand(rate.engine)])
+    config = plan.config
+    check_demand([embed_demand(config.embed)])
+    check_demand([engine_demand(config.distill), *RewardPools.demands(config.reward)])
+    check_demand(rating_demands(config.rate))
 
 
 def _run_stages(context: RunContext, plan: Plan) -> Progress:
@@ -160,7 +125,11 @@ def _run_stages(context: RunContext, plan: Plan) -> Progress:
         embed_state(context, plan.encoder),
         lambda: embed(context, config.embed, plan.encoder),
     )
-    progress.run("rate", rating_state(context, plan), lambda: _rate(context, plan))
+    progress.run(
+        "rate",
+        rating_state(context, config.rate, plan.rater),
+        lambda: rate_records(context, config.rate, plan.rater),
+    )
     ensure_table(workspace, "contamination")  # empty where nothing is looked for
     if (questions := plan.questions) is not None:
         progress.run(
@@ -172,7 +141,7 @@ def _run_stages(context: RunContext, plan: Plan) -> Progress:
     check_outcomes(
         workspace, "embeddings", ("encoder", plan.encoder), [NO_DIRECTION, CRASHED], limit
     )
-    defects = UNPARSABLE if isinstance(config.rate, JudgeRater) else [BAD_RATING]
+    defects = rating_defects(config.rate)
     check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
     _ensure_library(context, plan)
     cells = plan.cells()
@@ -198,24 +167,10 @@ def _run_stages(context: RunContext, plan: Plan) -> Progress:
     return progress
 
 
-def _rate(context: RunContext, plan: Plan) -> StageCounts:
-    config = plan.config.rate
-    if isinstance(config, JudgeRater):
-        return judge_records(context, config, plan.rater)
-    return rate(context, config)
-
-
 def _of_read_files(context: RunContext) -> RunContext:
-    """The context with the files of the pool that were read to the end.
-
-    A file that could not be reached has a quarantine row that says so, is left out of this run
-    whole, and is tried again by the next.
-    """
-    known = read_files(
-        context.workspace, "files", snapshot(context.workspace, "files").paths, ["fingerprint"]
-    )
-    read = set(known["fingerprint"].to_pylist())
-    return replace(context, pool=tuple(file for file in context.pool if file in read))
+    """The context with the files of the pool that were read to the end."""
+    known = known_files(context.workspace)
+    return replace(context, pool=tuple(file for file in context.pool if file in known))
 
 
 def _ensure_library(context: RunContext, plan: Plan) -> None:
@@ -225,7 +180,7 @@ def _ensure_library(context: RunContext, plan: Plan) -> None:
     config, decides = plan.config, plan.cells().scoring()
     if not plan.library or not isinstance(config.rate, ReferenceRater):
         return
-    if current_reference(context.workspace, decides) is not None:
+    if is_reference_current(context.workspace, decides):
         return
     logger.info("building the reference library from %d file(s)", len(plan.library))
     task = ray.remote(num_cpus=config.embed.actor_cpus, num_gpus=config.embed.actor_gpus)(
@@ -297,8 +252,7 @@ def _release(context: RunContext, plan: Plan, progress: Progress, watch: Stopwat
     ensure_held(workspace, context.token)
     point_to(workspace, name, decides)
     logger.info("published release %s", name)
-    summary = {"release": name, "stages": [stage_record(counts) for counts in progress.ran]}
-    workspace.write_json(f"runs/{context.run}/summary.json", {**summary, "ended": time.time()})
+    progress.note_end(context, release=name)
     return name
 
 

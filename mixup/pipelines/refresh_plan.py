@@ -7,16 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import (
-    JudgeRater,
-    Rater,
-    ReferenceRater,
-    RefreshConfig,
-    Similarity,
-)
+from mixup.config import JudgeRater, ReferenceRater, RefreshConfig, Similarity
 from mixup.errors import ConfigError
 from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
+from mixup.pipelines.rating import rating_state, revision_of
 from mixup.records import content_key
 from mixup.report.digest import ModelUsed
 from mixup.stages.cell import CellSettings
@@ -29,17 +24,16 @@ from mixup.stages.decontaminate import (
 from mixup.stages.distill import Distiller, distill_state
 from mixup.stages.embed import embed_state
 from mixup.stages.ingest import unread_files
-from mixup.stages.judge import check_judge, judge_revision, judge_state
+from mixup.stages.judge import check_judge
 from mixup.stages.publish import (
     current_release,
 )
-from mixup.stages.rate import rate_state, rater_revision
 from mixup.stages.reference import (
     current_fit,
     reference_revision,
 )
 from mixup.stages.reward import reward_state
-from mixup.stages.run import RunContext, StageState
+from mixup.stages.run import RunContext
 from mixup.stages.scores import effective_votes
 from mixup.stages.sources import SourceFile, find_files
 from mixup.stages.survey import SURVEYED
@@ -144,14 +138,10 @@ def make_plan(config: RefreshConfig) -> Plan:
         library=find_files(library),
         similarity=similarity_of(config.embed.model, config.embed.similarity),
         encoder=model_revision(config.embed.model),
-        rater=_rater(config.rate),
+        rater=revision_of(config.rate),
         distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
         evaluation=evaluation_files(config.decontaminate),
     )
-
-
-def _rater(rate: Rater) -> str:
-    return judge_revision(rate) if isinstance(rate, JudgeRater) else rater_revision(rate)
 
 
 def bucket_count(files: Sequence[SourceFile], bucket_bytes: int) -> int:
@@ -163,14 +153,6 @@ def bucket_count(files: Sequence[SourceFile], bucket_bytes: int) -> int:
 def pool_of(plan: Plan) -> tuple[str, ...]:
     """The fingerprints of the pool's files, sorted."""
     return tuple(sorted(file.fingerprint for file in plan.files))
-
-
-def rating_state(context: RunContext, plan: Plan) -> StageState:
-    """Whether every record has a rating outcome of the plan's rater."""
-    rate = plan.config.rate
-    if isinstance(rate, JudgeRater):
-        return judge_state(context, rate, plan.rater)
-    return rate_state(context, rate)
 
 
 def release_decides(workspace: Workspace, plan: Plan) -> list[Any]:
@@ -194,7 +176,7 @@ def up_to_date(workspace: Workspace, plan: Plan) -> str | None:
     judge = plan.judge(workspace)
     states = (
         embed_state(context, plan.encoder),
-        rating_state(context, plan),
+        rating_state(context, plan.config.rate, plan.rater),
         curate_state(context, plan.cells()),
         reward_state(context, judge),
         distill_state(context, plan.distiller, judge),

@@ -7,15 +7,25 @@ keep a budget to the request.
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import SecretStr
 
 from mixup.config import EndpointJudge
-from mixup.models.budget import Budget
+from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import Answer, ChatEndpoint
+from mixup.stages.cover import TASK_CPUS
+from mixup.stages.run import Manifest
+
+WAITING = "waiting"
+"""Items that the run's budget, or the endpoint, left for the next run; they have no outcome."""
+USED = ("requests", "retries", "input_tokens", "output_tokens", "estimated", "cost_millionths")
+"""The counts of what a model was asked and what it took."""
 
 _READ_AHEAD = 64
 _MOST_HELD = 2000
@@ -139,3 +149,68 @@ class Asking(ABC, Generic[_Item, _Outcome]):
         elif self._failed_in_succession >= most:
             self.stop.reason = f"{self._failed_in_succession} {self.failed}"
         return self.stop.reason is not None or self._failure is not None
+
+
+def budget_of(config: EndpointJudge) -> Budget:
+    """What a run may ask of an endpoint."""
+    prices = Prices(config.input_price, config.output_price)
+    return Budget(prices, max_requests=config.max_requests, max_cost=config.max_cost)
+
+
+def key_of(config: EndpointJudge) -> SecretStr | None:
+    """The endpoint's key, from the environment; None where none is set."""
+    key = os.environ.get(config.api_key_env, "").strip()
+    return SecretStr(key) if key else None
+
+
+async def written(
+    asking: Asking[_Item, _Outcome],
+    budget: Budget,
+    flush_s: float,
+    write: Callable[[list[_Outcome], Mapping[str, int]], Manifest],
+) -> AsyncIterator[Manifest | Stop]:
+    """Manifests of the outcomes as they come, then one of what else was used, then how it ended.
+
+    Args:
+        asking: Asks.
+        budget: Counts what is used.
+        flush_s: Outcomes are written at least so often.
+        write: Writes outcomes, and counts them with what was used since the last ones.
+    """
+    told: dict[str, int] = {}
+
+    def since() -> dict[str, int]:
+        nonlocal told
+        used = budget.usage.counts()
+        before, told = told, used
+        return {name: count - before.get(name, 0) for name, count in used.items()}
+
+    async for outcomes in asking.outcomes(flush_s):
+        yield await asyncio.to_thread(write, outcomes, since())
+    yield Manifest(counts=since())
+    yield asking.stop
+
+
+def manifests_of_asking(
+    asker: type, arguments: Sequence[object], run: Sequence[object], stop: Stop
+) -> Iterator[Manifest]:
+    """Manifests of an actor that asks, as they come.
+
+    Args:
+        asker: The actor's class, whose ``run`` yields manifests, then how it ended.
+        arguments: Of its constructor.
+        run: The arguments of ``run``.
+        stop: Takes why asking ended early.
+    """
+    import ray
+
+    actor: Any = ray.remote(num_cpus=TASK_CPUS)(asker).remote(*arguments)
+    try:
+        for reference in actor.run.remote(*run):
+            found: Any = ray.get(reference)
+            if isinstance(found, Stop):
+                stop.reason, stop.fatal = found.reason, found.fatal
+            else:
+                yield found
+    finally:
+        ray.kill(actor)

@@ -17,10 +17,8 @@ from mixup.clusters.cells import Cells
 from mixup.clusters.partition import split_over_cap
 from mixup.errors import TableError
 from mixup.stages.cell import CellSettings
-from mixup.stages.cell_work import staging
 from mixup.stages.embed import vectors_from_arrow
-from mixup.stages.ingest import STAGING
-from mixup.stages.pieces import Piece, PieceWriter, by_partition
+from mixup.stages.pieces import STAGING, Piece, PieceWriter, by_partition, staging
 from mixup.stages.pool_rows import rows_of_uids, vectors_of
 from mixup.stages.run import RunContext
 from mixup.tables import Snapshot, read_files

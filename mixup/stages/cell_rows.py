@@ -6,8 +6,7 @@ it, and to each cell that it visits with what a neighbor needs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +14,13 @@ import pyarrow.compute as pc
 
 from mixup.records import TURNS
 from mixup.stages.cell import Cell, CellSettings, cell_of
+from mixup.stages.cell_tasks import CellWork, rows_by_cell
 from mixup.stages.pieces import Piece, PieceWriter
-from mixup.stages.placing import Placement
 from mixup.stages.pool_rows import pool_rows, rows_of_uids, vectors_of
-from mixup.tables import Snapshot, read_files
+from mixup.tables import read_files
 from mixup.workspace import Workspace
+
+CurationWork = CellWork[CellSettings]
 
 CELL_ROWS = pa.schema(
     [
@@ -41,57 +42,32 @@ CELL_ROWS = pa.schema(
     ]
 )
 _KNOWN_OF_OWN = {"records": ["task", "turns", "tokens"], "curation": ["tier", "cluster"]}
-_TASK_ROWS = 40_000
 _OF_ALL = ("uid", "rank", "offset", "source", "rating", "vector")
 
 
-def stage_bucket(
-    workspace: Workspace,
-    tables: Mapping[str, Snapshot],
-    bucket: int | None,
-    pool: Sequence[str],
-    settings: CellSettings,
-    cells: Collection[int],
-    folder: str,
-) -> list[Piece]:
+def stage_bucket(work: CurationWork, bucket: int) -> list[Piece]:
     """Write the rows of one bucket as pieces of the cells that are worked on; runs in a worker."""
+    workspace, tables, settings = work.workspace, work.tables, work.settings
     places = read_files(workspace, "places", tables["places"].in_bucket(bucket))
-    places = visible_in(places, cells)
-    rows = pool_rows(workspace, tables, bucket, pool, settings)
+    places = visible_in(places, work.cells)
+    rows = pool_rows(workspace, tables, bucket, work.pool, settings)
     rows = joined(rows.filter(pc.is_in(rows["uid"], places["uid"])), places, ["cell", "visits"])
     for name, columns in _KNOWN_OF_OWN.items():
         found = read_files(workspace, name, tables[name].in_bucket(bucket), ["uid", *columns])
         rows = joined(rows, found, columns)
-    writer = PieceWriter(workspace, folder, f"cells-{0 if bucket is None else bucket:05d}")
+    writer = PieceWriter(workspace, work.folder, f"cells-{bucket:05d}")
     wanted = rows["uid"].combine_chunks()
     for part in vectors_of(workspace, tables, bucket, wanted, settings):
         known = joined(part, rows, [name for name in rows.column_names if name != "uid"])
-        write_by_cell(writer, known, cells, CELL_ROWS, _OF_ALL)
+        write_by_cell(writer, known, work.cells, CELL_ROWS, _OF_ALL)
     writer.flush()
     return writer.pieces
 
 
 def cells_of(workspace: Workspace, pieces: Sequence[Piece]) -> Iterator[Cell]:
     """The cells of some pieces, one after another."""
-    ordered = sorted(pieces, key=lambda piece: (piece.partition, piece.path))
-    for number, own in groupby(ordered, key=lambda piece: piece.partition):
-        yield cell_of(number, pa.concat_tables([piece.read(workspace) for piece in own]))
-
-
-def groups_of(pieces: Sequence[Piece], placement: Placement) -> Iterator[list[Piece]]:
-    """The pieces of each task: those of one cell, or of several small ones."""
-    group: list[Piece] = []
-    held = 0
-    ordered = sorted(pieces, key=lambda piece: (piece.partition, piece.path))
-    for cell, own in groupby(ordered, key=lambda piece: piece.partition):
-        rows = placement.cells[cell].rows + placement.cells[cell].visitors
-        if group and held + rows > _TASK_ROWS:
-            yield group
-            group, held = [], 0
-        group += own
-        held += rows
-    if group:
-        yield group
+    for number, rows in rows_by_cell(workspace, pieces):
+        yield cell_of(number, rows)
 
 
 def visible_in(places: pa.Table, cells: Collection[int]) -> pa.Table:

@@ -21,11 +21,9 @@ from mixup.ledger import StageCounts
 from mixup.records import Turn, bucket_of, content_key
 from mixup.selection.licences import allowed
 from mixup.stages.candidates import Teaching, is_used
-from mixup.stages.cell_work import staging
 from mixup.stages.compact import compact
-from mixup.stages.ingest import STAGING
 from mixup.stages.parsed import parsed_table
-from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.pieces import STAGING, Piece, PieceWriter, staging
 from mixup.stages.run import (
     Manifest,
     RunContext,

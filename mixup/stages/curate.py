@@ -10,35 +10,25 @@ cell, and then the results are exact.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
-from typing import Any
 
-from mixup.errors import ConfigError, LedgerError
+from mixup.errors import ConfigError
 from mixup.ledger import StageCounts
-from mixup.lock import ensure_held
 from mixup.records import content_key
 from mixup.selection.acceptance import CONTAMINATED
 from mixup.stages.cell import CellSettings
-from mixup.stages.cell_work import (
-    OUTCOMES,
-    CellWork,
-    finish_cells,
-    fit_library,
-    staged_rows,
-    staging,
-)
+from mixup.stages.cell_rows import stage_bucket
+from mixup.stages.cell_tasks import CellsDone, Placed, checked_totals, place_work, staged_rows
+from mixup.stages.cell_work import OUTCOMES, finish_cells, fit_library
 from mixup.stages.cluster import PASSED, SINGLETON
 from mixup.stages.compact import compact
 from mixup.stages.curate_cell import UNRATED
-from mixup.stages.fitted_cells import place_pool
-from mixup.stages.ingest import STAGING
 from mixup.stages.outcomes import RATINGS_TESTED
+from mixup.stages.pieces import staging
 from mixup.stages.placing import Placement
-from mixup.stages.pool_rows import POOLED
 from mixup.stages.reference import (
     current_fit,
-    current_reference,
     forget_reference,
+    is_reference_current,
     reference_revision,
 )
 from mixup.stages.run import (
@@ -49,7 +39,7 @@ from mixup.stages.run import (
     stage_state,
 )
 from mixup.stages.scores import pool_scores
-from mixup.tables import Committer, snapshot
+from mixup.tables import Committer
 from mixup.workspace import Workspace
 
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")
@@ -132,29 +122,30 @@ def curate_cells(context: RunContext, settings: CellSettings, *, regroup: bool) 
         LedgerError: If a row of the pool has no outcome, or two.
     """
     workspace = context.workspace
-    context.committer("places", *OUTCOMES, "contamination")  # makes the tables
-    tables = {name: snapshot(workspace, name) for name in (*POOLED, "places", "files", *OUTCOMES)}
-    fitted, placement, places = place_pool(context, settings, tables)
-    folder = f"{STAGING}/{context.run}-cells"
-    every = frozenset(cell for cell, found in placement.cells.items() if found.rows)
-    _check_cells(settings, len(every))
-    tables = {**tables, "places": places}
-    work = CellWork(workspace, tables, context.pool, settings, folder, alive=every, cells=every)
+    placed = place_work(context, settings, settings, outcomes=OUTCOMES, folder="cells")
+    work, placement = placed.work, placed.placement
+    _check_cells(settings, len(work.alive))
+    done = CellsDone(workspace, _DONE)
     is_due = _is_fit_due(workspace, placement, settings)
     if not is_due:
-        work = replace(work, cells=_changed(work, placement, fitted.fit))
-    with staging(workspace, folder):
-        pieces = staged_rows(context, work)
+        work = work.only(done.changed(_keys(placed)))
+    with staging(workspace, work.folder):
+        pieces = staged_rows(context, work, stage_bucket)
         if is_due:
             fit_library(context, work, pieces, placement)
         pool_scores(current_fit(workspace, settings.scoring()), settings)  # what it raises
-        _forget(work)
+        done.forget_but(work.others)
         totals = finish_cells(context, work, pieces, placement, regroup=regroup)
-    if totals["rows"] != placement.rows:
-        raise LedgerError(f"{placement.rows} rows were placed and {totals['rows']} have an outcome")
-    ensure_held(workspace, context.token)
-    _remember(work, placement, fitted.fit)
-    return totals + Counter(cells=len(every), cells_done=len(work.cells))
+    totals = checked_totals(context, placed, work, totals)
+    done.remember(_keys(placed))
+    return totals
+
+
+def _keys(placed: Placed[CellSettings]) -> dict[int, str]:
+    """What decides each cell today; a library that is fitted changes it."""
+    settings = placed.work.settings
+    library = reference_revision(placed.work.workspace, settings.scoring())
+    return placed.keys(content_key([placed.fit, settings.everything(), library]))
 
 
 def _check_cells(settings: CellSettings, cells: int) -> None:
@@ -174,34 +165,5 @@ def _is_fit_due(workspace: Workspace, placement: Placement, settings: CellSettin
         forget_reference(workspace)
         return False
     refit_at = settings.curate.refit_at
-    kept = current_reference(workspace, settings.scoring(), rated=rated, refit_at=refit_at)
-    return kept is None
-
-
-def _decides(work: CellWork, fit: str) -> list[Any]:
-    settings = work.settings
-    return [fit, settings.everything(), reference_revision(work.workspace, settings.scoring())]
-
-
-def _changed(work: CellWork, placement: Placement, fit: str) -> frozenset[int]:
-    """The cells that are not as they were when they were last done."""
-    done = work.workspace.read_json(_DONE) or {}
-    decides = content_key(_decides(work, fit))
-    return frozenset(
-        cell for cell in work.cells if done.get(str(cell)) != placement.cells[cell].key(decides)
-    )
-
-
-def _forget(work: CellWork) -> None:
-    """The cells that are done now are as no run left them, until all of them are committed."""
-    done = work.workspace.read_json(_DONE) or {}
-    kept = {cell: key for cell, key in done.items() if int(cell) in work.others}
-    if kept != done:
-        work.workspace.write_json(_DONE, kept)
-
-
-def _remember(work: CellWork, placement: Placement, fit: str) -> None:
-    """All cells are as they should be, now that the outcomes are committed."""
-    decides = content_key(_decides(work, fit))
-    cells = sorted((cell, found) for cell, found in placement.cells.items() if found.rows)
-    work.workspace.write_json(_DONE, {str(cell): found.key(decides) for cell, found in cells})
+    decides = settings.scoring()
+    return not is_reference_current(workspace, decides, rated=rated, refit_at=refit_at)

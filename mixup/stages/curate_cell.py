@@ -20,8 +20,9 @@ from mixup.selection.acceptance import CONTAMINATED
 from mixup.stages.cell import Cell, CellSettings
 from mixup.stages.cluster import SINGLETON, cluster_cell, passed_over
 from mixup.stages.rating_counts import row_ids
-from mixup.stages.reference import Reference
+from mixup.stages.reference import current_fit, current_reference
 from mixup.stages.scores import curation_settings, pool_scores, rating_test
+from mixup.workspace import Workspace
 
 UNRATED = "unrated"
 
@@ -33,7 +34,8 @@ class Scoring:
     Attributes:
         numbers: The settings of the scores.
         library: Who votes everywhere; None: the rated rows of each cell and its visitors.
-        fallback: Who votes where too few of them are rated; None: nobody.
+        fallback: Who votes where too few of them are rated; None: nobody. Neither is there where a
+            regression tells quality.
         transition: T and p; None where too little is rated.
         test: How ratings are tested; None: they are not.
         regression: What tells quality instead of votes; None: votes do.
@@ -47,19 +49,28 @@ class Scoring:
     regression: Regression | None
 
     @classmethod
-    def of(cls, reference: Reference | None, settings: CellSettings) -> Scoring:
-        """The scoring with a reference library; None where too little is rated."""
-        fit = reference.fit if reference else None
+    def of(cls, workspace: Workspace, settings: CellSettings) -> Scoring:
+        """The scoring with the current reference library; runs in a worker.
+
+        The library, which is large, is read only where votes tell quality.
+        """
+        fit = current_fit(workspace, settings.scoring())
         scores = pool_scores(fit, settings)
-        pool = reference and Library(reference.vectors_LD, reference.ratings_L, reference.uids)
+        regression = fit.regressed.regression if fit and fit.regressed else None
+        pool = None if regression else _voters(workspace, settings)
         return cls(
             numbers=curation_settings(scores, settings),
             library=pool if settings.library else None,
             fallback=pool,
             transition=fit and fit.transition,
             test=rating_test(fit, scores, settings),
-            regression=fit.regressed.regression if fit and fit.regressed else None,
+            regression=regression,
         )
+
+
+def _voters(workspace: Workspace, settings: CellSettings) -> Library | None:
+    found = current_reference(workspace, settings.scoring())
+    return found and Library(found.vectors_LD, found.ratings_L, found.uids)
 
 
 def curate_cell(

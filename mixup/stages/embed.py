@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.actors.deaths import CRASHED, Guard
+from mixup.actors.resources import Demand
 from mixup.clusters.linearize import embed_text
 from mixup.config import EmbedConfig
 from mixup.ledger import StageCounts
@@ -46,6 +47,11 @@ _EMBEDDED = pa.schema(
 )
 NO_DIRECTION = "no_direction"
 """The encoder gave a vector without a direction: zero or not a number."""
+
+
+def embed_demand(config: EmbedConfig) -> Demand:
+    """What the encoders ask of the cluster."""
+    return Demand("encoders", config.actors, config.actor_cpus, config.actor_gpus)
 
 
 def embed_state(context: RunContext, encoder: str) -> StageState:

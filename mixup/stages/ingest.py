@@ -23,7 +23,7 @@ from mixup.config import IngestConfig
 from mixup.ledger import StageCounts
 from mixup.stages.compact import compact
 from mixup.stages.parsed import parsed_blocks
-from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.pieces import STAGING, Piece, PieceWriter, clear_staging
 from mixup.stages.run import (
     Manifest,
     RunContext,
@@ -46,9 +46,6 @@ from mixup.tables import (
 from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-STAGING = "staging"
-"""The folder of a workspace that holds rows between reading and writing; empty between runs."""
 
 _WAVE_BYTES = 16_000_000_000
 _PARTITION_BYTES = 128_000_000
@@ -92,10 +89,19 @@ class Staged:
     counts: Mapping[str, int]
 
 
+def known_files(workspace: Workspace) -> set[str]:
+    """The fingerprints of the files that were read to the end.
+
+    One that could not be reached has a quarantine row that says so, is left out of this run whole,
+    and is tried again by the next.
+    """
+    paths = snapshot(workspace, "files").paths
+    return set(read_files(workspace, "files", paths, ["fingerprint"])["fingerprint"].to_pylist())
+
+
 def unread_files(workspace: Workspace, files: Sequence[SourceFile]) -> list[SourceFile]:
     """The files, in their present state, that no run has read to the end."""
-    rows = read_files(workspace, "files", snapshot(workspace, "files").paths, ["fingerprint"])
-    known = set(rows["fingerprint"].to_pylist())
+    known = known_files(workspace)
     return [file for file in files if file.fingerprint not in known]
 
 
@@ -156,13 +162,6 @@ def ingest(context: RunContext, config: IngestConfig, files: Sequence[SourceFile
 
 def _is_last(ends: Mapping[str, int], at: int, chunk: Chunk) -> bool:
     return ends[chunk.file.fingerprint] == at
-
-
-def clear_staging(workspace: Workspace) -> None:
-    """Remove what a run, this one or one that died, left on the way."""
-    if workspace.exists(STAGING):
-        filesystem, root = workspace.filesystem()
-        filesystem.delete_dir(f"{root}/{STAGING}")
 
 
 def all_chunks(files: Sequence[SourceFile], chunk_bytes: int) -> list[Chunk]:

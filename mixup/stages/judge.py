@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from mixup.actors.deaths import CRASHED
 from mixup.config import EndpointJudge, EngineJudge, JudgeRater
 from mixup.errors import ConfigError, LedgerError, ModelError
@@ -18,9 +16,10 @@ from mixup.models.chat import PROMPT_TOO_LONG
 from mixup.models.endpoint import UNANSWERED
 from mixup.models.folders import model_revision
 from mixup.records import content_key
+from mixup.stages.asking import USED, WAITING, Stop, key_of
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
-from mixup.stages.judge_endpoint import Stop, endpoint_manifests
+from mixup.stages.judge_endpoint import endpoint_manifests
 from mixup.stages.judge_engine import engine_manifests
 from mixup.stages.retry import clear_retryable
 from mixup.stages.run import (
@@ -38,10 +37,6 @@ from mixup.tables import changed_buckets, snapshot
 from mixup.text.judging import UNPARSABLE, rubric_revision
 
 logger = logging.getLogger(__name__)
-
-WAITING = "waiting"
-"""Rows that the run's budget, or the endpoint, left for the next run; they have no outcome."""
-_USED = ("requests", "retries", "input_tokens", "output_tokens", "estimated", "cost_millionths")
 
 
 def check_judge(rater: JudgeRater, environment: Mapping[str, str] = os.environ) -> None:
@@ -170,9 +165,8 @@ def _manifests(
     engine = work.rater.engine
     if isinstance(engine, EngineJudge):
         return engine_manifests(work, engine, chosen)
-    key = os.environ.get(engine.api_key_env, "").strip()
-    secret = SecretStr(key) if key else None
-    return endpoint_manifests(work, engine, secret, chosen, context.commit_interval_s, stop)
+    flush_s = context.commit_interval_s
+    return endpoint_manifests(work, engine, key_of(engine), chosen, flush_s, stop)
 
 
 def _finish(
@@ -207,7 +201,7 @@ def _finish(
         dropped=UNPARSABLE,
         seconds=watch.seconds,
         extra={
-            **{name: totals[name] for name in _USED if totals[name]},
+            **{name: totals[name] for name in USED if totals[name]},
             "truncated": totals["truncated"],
             OUTSTANDING: outstanding,
             "not_chosen": sum(one.fresh for one in found) - sum(fresh.values()),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from functools import partial
 
 from pydantic import SecretStr
 
 from mixup.config import EndpointJudge
-from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import Answer, ChatEndpoint
-from mixup.stages.asking import Asking, Stop
-from mixup.stages.cover import TASK_CPUS
+from mixup.stages.asking import Asking, Stop, budget_of, manifests_of_asking, written
 from mixup.stages.judgments import Outcome, read_answer, write_outcomes
 from mixup.stages.run import Manifest
 from mixup.stages.unjudged import Item, Unjudged
@@ -50,24 +47,14 @@ class _EndpointActor:
         self, chosen: Mapping[int, int], flush_s: float
     ) -> AsyncIterator[Manifest | Stop]:
         """Judge the chosen records of each bucket, in the order of their uid."""
-        config, work = self._config, self._work
-        prices = Prices(config.input_price, config.output_price)
-        budget = Budget(prices, max_requests=config.max_requests, max_cost=config.max_cost)
+        config, work, budget = self._config, self._work, budget_of(self._config)
         key = self._key.get_secret_value() if self._key else None
         items = (item for bucket in sorted(chosen) for item in work.items(bucket, chosen[bucket]))
-        told: dict[str, int] = {}
+        write = partial(write_outcomes, work.workspace, work.revision)
         async with ChatEndpoint(config, key, rating_schema(), budget) as endpoint:
             judging = Judging(endpoint, budget, items, config)
-            async for outcomes in judging.outcomes(flush_s):
-                used = budget.usage.counts()
-                since = {name: count - told.get(name, 0) for name, count in used.items()}
-                told = used
-                yield await asyncio.to_thread(
-                    write_outcomes, work.workspace, work.revision, outcomes, since
-                )
-        used = budget.usage.counts()
-        yield Manifest(counts={name: count - told.get(name, 0) for name, count in used.items()})
-        yield judging.stop
+            async for found in written(judging, budget, flush_s, write):
+                yield found
 
 
 def endpoint_manifests(
@@ -88,15 +75,4 @@ def endpoint_manifests(
         flush_s: Outcomes are written at least so often.
         stop: Takes why judging ended early.
     """
-    import ray
-
-    actor: Any = ray.remote(num_cpus=TASK_CPUS)(_EndpointActor).remote(work, config, key)
-    try:
-        for reference in actor.run.remote(dict(chosen), flush_s):
-            found: Any = ray.get(reference)
-            if isinstance(found, Stop):
-                stop.reason, stop.fatal = found.reason, found.fatal
-            else:
-                yield found
-    finally:
-        ray.kill(actor)
+    return manifests_of_asking(_EndpointActor, (work, config, key), (dict(chosen), flush_s), stop)

@@ -8,29 +8,28 @@ a cell or by a bucket, and the driver holds a few numbers a cell.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import groupby
 
-import pyarrow as pa
-
-from mixup.errors import LedgerError
 from mixup.ledger import StageCounts
-from mixup.lock import ensure_held
 from mixup.mixture.pairs import rules_revision
-from mixup.records import bucket_of, content_key
-from mixup.stages.cell_rows import groups_of
-from mixup.stages.cell_work import staging
+from mixup.records import content_key
+from mixup.stages.cell_tasks import (
+    CellsDone,
+    by_bucket,
+    checked_totals,
+    groups_of,
+    outcomes_by_key,
+    place_work,
+    rows_by_cell,
+    staged_rows,
+)
 from mixup.stages.compact import compact
-from mixup.stages.fitted_cells import place_pool
-from mixup.stages.ingest import STAGING
 from mixup.stages.mix_cell import mix_cell
-from mixup.stages.mix_outcomes import PAIRED, MixWork, gather
-from mixup.stages.mix_rows import MixSettings, stage_mix_rows
-from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.mix_outcomes import PAIRED, gather
+from mixup.stages.mix_rows import MixSettings, MixWork, stage_mix_rows
+from mixup.stages.pieces import Piece, staging
 from mixup.stages.placing import Placement
-from mixup.stages.pool_rows import POOLED
 from mixup.stages.run import (
     OUTSTANDING,
     RunContext,
@@ -39,7 +38,6 @@ from mixup.stages.run import (
     commit_stream,
     stage_state,
 )
-from mixup.tables import snapshot
 
 OUTCOMES = ("mixture", "targets")
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")
@@ -108,59 +106,33 @@ def mix_cells(context: RunContext, settings: MixSettings) -> Counter[str]:
     Raises:
         LedgerError: If a row has no outcome, or two.
     """
-    workspace = context.workspace
-    context.committer("places", "contamination", *OUTCOMES)  # makes the tables
-    tables = {name: snapshot(workspace, name) for name in (*POOLED, "places", "files", *OUTCOMES)}
-    fitted, placement, places = place_pool(context, settings.cells, tables)
-    folder = f"{STAGING}/{context.run}-mix"
-    every = frozenset(cell for cell, found in placement.cells.items() if found.rows)
-    tables = {**tables, "places": places}
-    work = MixWork(workspace, tables, context.pool, settings, folder, alive=every, cells=every)
-    decides = content_key(fitted.fit, mix_key(settings))
-    done = workspace.read_json(_DONE) or {}
-    now = {str(cell): placement.cells[cell].key(decides) for cell in sorted(every)}
-    work = replace(work, cells=frozenset(c for c in every if done.get(str(c)) != now[str(c)]))
-    with staging(workspace, folder):
-        pieces = _staged(context, work)
-        # The cells that are done now are as no run left them, until all of them are committed.
-        workspace.write_json(_DONE, {c: done[c] for c in now if int(c) in work.others})
-        totals = _finish(context, work, pieces, placement)
-    if totals["rows"] != placement.rows:
-        raise LedgerError(f"{placement.rows} rows were placed and {totals['rows']} have an outcome")
-    ensure_held(workspace, context.token)
-    workspace.write_json(_DONE, now)
-    return totals + Counter(cells=len(every), cells_done=len(work.cells))
-
-
-def _staged(context: RunContext, work: MixWork) -> list[Piece]:
-    buckets = work.tables["occurrences"].buckets if work.cells else []
-    found = context.each(_stage_bucket, work, [(bucket,) for bucket in buckets])
-    return [piece for pieces in found for piece in pieces]
-
-
-def _stage_bucket(work: MixWork, bucket: int) -> list[Piece]:
-    return stage_mix_rows(
-        work.workspace, work.tables, bucket, work.pool, work.settings, work.cells, work.folder
-    )
+    placed = place_work(context, settings, settings.cells, outcomes=OUTCOMES, folder="mix")
+    keys = placed.keys(content_key(placed.fit, mix_key(settings)))
+    done = CellsDone(context.workspace, _DONE)
+    work = placed.work.only(done.changed(keys))
+    with staging(context.workspace, work.folder):
+        pieces = staged_rows(context, work, stage_mix_rows)
+        done.forget_but(work.others)
+        totals = _finish(context, work, pieces, placed.placement)
+    totals = checked_totals(context, placed, work, totals)
+    done.remember(keys)
+    return totals
 
 
 def _finish(
     context: RunContext, work: MixWork, pieces: Sequence[Piece], placement: Placement
 ) -> Counter[str]:
     """Do the cells, and write their outcomes to the tables; the counts of all outcomes."""
-    found: dict[str, defaultdict[int, list[Piece]]] = {name: defaultdict(list) for name in OUTCOMES}
-    for done in context.each(_do_cells, work, [(group,) for group in groups_of(pieces, placement)]):
-        for name, written in done.items():
-            for piece in written:
-                found[name][piece.partition].append(piece)
+    groups = [(group,) for group in groups_of(pieces, placement)]
+    done = by_bucket(context.each(_do_cells, work, groups), OUTCOMES)
     committer = context.committer(*OUTCOMES)
     totals: Counter[str] = Counter()
     places = {
-        "mixture": {*work.tables["mixture"].buckets, *found["mixture"]},
-        "targets": {*work.tables["occurrences"].buckets, *work.tables["targets"].buckets},
+        "mixture": {*work.tables["mixture"].buckets, *done["mixture"]},
+        "targets": {*work.buckets, *work.tables["targets"].buckets},
     }
     for name, unit in (("mixture", "pairs"), ("targets", "rows")):
-        arguments = [(name, bucket, found[name][bucket]) for bucket in sorted(places[name])]
+        arguments = [(name, bucket, done[name][bucket]) for bucket in sorted(places[name])]
         gathered = context.each(gather, work, arguments)
         totals += commit_stream(gathered, committer, stage="mix", unit=unit)
     return totals
@@ -168,16 +140,9 @@ def _finish(
 
 def _do_cells(work: MixWork, pieces: Sequence[Piece]) -> dict[str, list[Piece]]:
     """Make the pairs of some cells, one after another; runs in a worker."""
-    workspace = work.workspace
-    name = f"{pieces[0].partition:07d}"
-    writers = {table: PieceWriter(workspace, work.folder, f"{table}-{name}") for table in OUTCOMES}
-    for cell, own in groupby(pieces, key=lambda piece: piece.partition):
-        rows = pa.concat_tables([piece.read(workspace) for piece in own])
-        if all(rows["visitor"].to_pylist()):
-            continue
-        for table, found in zip(OUTCOMES, mix_cell(cell, rows, work.settings), strict=True):
-            placed = [bucket_of(key, workspace.buckets) for key in found[0].to_pylist()]
-            writers[table].add(found.append_column("partition", pa.array(placed, pa.int32())))
-    for writer in writers.values():
-        writer.flush()
-    return {table: writer.pieces for table, writer in writers.items()}
+    found = (
+        mix_cell(cell, rows, work.settings)
+        for cell, rows in rows_by_cell(work.workspace, pieces)
+        if not all(rows["visitor"].to_pylist())
+    )
+    return outcomes_by_key(work, pieces, OUTCOMES, found)

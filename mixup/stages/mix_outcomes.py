@@ -7,50 +7,20 @@ as one file; where nothing differs it is left alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.errors import LedgerError
-from mixup.stages.mix_rows import MixSettings
+from mixup.stages.mix_rows import MixWork
 from mixup.stages.outcomes import NO_EMBEDDING, of_cells, read_pieces, written
 from mixup.stages.pieces import Piece
 from mixup.stages.pool_rows import pool_rows
 from mixup.stages.run import Manifest
-from mixup.tables import Snapshot, read_files
-from mixup.workspace import Workspace
+from mixup.tables import read_files
 
 PAIRED = "paired"
-
-
-@dataclass(frozen=True)
-class MixWork:
-    """What is to be done of the cells.
-
-    Attributes:
-        workspace: Where the tables are.
-        tables: The tables that are read.
-        pool: The files of the pool, those of items among them.
-        settings: What decides.
-        folder: Where pieces lie in the workspace.
-        alive: The cells that have rows.
-        cells: Those of them that are to be done.
-    """
-
-    workspace: Workspace
-    tables: Mapping[str, Snapshot]
-    pool: Sequence[str]
-    settings: MixSettings
-    folder: str
-    alive: frozenset[int]
-    cells: frozenset[int]
-
-    @property
-    def others(self) -> frozenset[int]:
-        """The cells whose outcomes stay as they are."""
-        return self.alive - self.cells
 
 
 def gather(work: MixWork, table: str, bucket: int, pieces: Sequence[Piece]) -> Manifest:

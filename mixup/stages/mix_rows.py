@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,11 @@ from mixup.mixture.splits import SplitShares
 from mixup.records import TURNS
 from mixup.stages.cell import CellSettings
 from mixup.stages.cell_rows import joined, visible_in, write_by_cell
+from mixup.stages.cell_tasks import CellWork
 from mixup.stages.pieces import Piece, PieceWriter
 from mixup.stages.pool import pool_by_age
 from mixup.stages.pool_rows import pool_rows, vectors_of
-from mixup.tables import Snapshot, read_files
-from mixup.workspace import Workspace
+from mixup.tables import read_files
 
 MIX_ROWS = pa.schema(
     [
@@ -89,31 +89,27 @@ class MixSettings:
     teacher: str
 
 
-def stage_mix_rows(
-    workspace: Workspace,
-    tables: Mapping[str, Snapshot],
-    bucket: int | None,
-    pool: Sequence[str],
-    settings: MixSettings,
-    cells: Collection[int],
-    folder: str,
-) -> list[Piece]:
+MixWork = CellWork[MixSettings]
+
+
+def stage_mix_rows(work: MixWork, bucket: int) -> list[Piece]:
     """Write the rows of one bucket as pieces of the cells that are worked on; runs in a worker."""
+    workspace, tables, settings = work.workspace, work.tables, work.settings
     places = read_files(workspace, "places", tables["places"].in_bucket(bucket))
-    places = visible_in(places, cells)
-    rows = pool_rows(workspace, tables, bucket, pool, settings.cells)
+    places = visible_in(places, work.cells)
+    rows = pool_rows(workspace, tables, bucket, work.pool, settings.cells)
     rows = joined(rows.filter(pc.is_in(rows["uid"], places["uid"])), places, ["cell", "visits"])
-    occurrences = pool_by_age(workspace, tables, bucket, pool)
+    occurrences = pool_by_age(workspace, tables, bucket, work.pool)
     rows = joined(rows, occurrences, ["extra"])
     rows = _with_origin(rows, settings)
     records = read_files(
         workspace, "records", tables["records"].in_bucket(bucket), ["uid", "task", "turns"]
     )
     rows = joined(rows, records, ["task", "turns"])
-    writer = PieceWriter(workspace, folder, f"mix-{0 if bucket is None else bucket:05d}")
+    writer = PieceWriter(workspace, work.folder, f"mix-{bucket:05d}")
     names = [name for name in rows.column_names if name not in ("uid", "extra")]
     for part in vectors_of(workspace, tables, bucket, rows["uid"].combine_chunks(), settings.cells):
-        write_by_cell(writer, joined(part, rows, names), cells, MIX_ROWS, _OF_ALL)
+        write_by_cell(writer, joined(part, rows, names), work.cells, MIX_ROWS, _OF_ALL)
     writer.flush()
     return writer.pieces
 

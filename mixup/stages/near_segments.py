@@ -18,10 +18,8 @@ import pyarrow.compute as pc
 from mixup.ledger import StageCounts
 from mixup.mixture.near_text import HASHES, bands_of, leaders_of
 from mixup.records import bucket_of
-from mixup.stages.cell_work import staging
 from mixup.stages.compact import compact
-from mixup.stages.ingest import STAGING
-from mixup.stages.pieces import Piece, PieceWriter, by_partition
+from mixup.stages.pieces import STAGING, Piece, PieceWriter, by_partition, staging
 from mixup.stages.run import (
     Manifest,
     RunContext,

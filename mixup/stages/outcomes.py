@@ -14,47 +14,36 @@ import pyarrow.compute as pc
 
 from mixup.errors import LedgerError
 from mixup.records import TABLES
-from mixup.stages.cell import CellSettings
+from mixup.stages.cell_rows import CurationWork
 from mixup.stages.curate_cell import UNRATED
 from mixup.stages.pieces import Piece
 from mixup.stages.pool_rows import pool_rows
 from mixup.stages.run import Manifest
-from mixup.tables import Snapshot, read_files, write_file
+from mixup.tables import read_files, write_file
 from mixup.workspace import Workspace
 
 NO_EMBEDDING = "no_embedding"
 RATINGS_TESTED = ("ratings_tested", "ratings_suspicious", "ratings_replaced")
 
 
-def gather_curation(
-    workspace: Workspace,
-    tables: Mapping[str, Snapshot],
-    bucket: int | None,
-    pool: Sequence[str],
-    settings: CellSettings,
-    others: Collection[int],
-    pieces: Sequence[Piece],
-) -> Manifest:
+def gather_curation(work: CurationWork, bucket: int, pieces: Sequence[Piece]) -> Manifest:
     """The curation of one bucket's records; runs in a worker.
 
     Args:
-        workspace: Where the tables are.
-        tables: The tables as they were.
+        work: The tables as they were, and which cells were done; the others' rows stay.
         bucket: The bucket.
-        pool: The files of the pool.
-        settings: What decides.
-        others: The cells that were not done and have rows: theirs stay as they are.
         pieces: The rows of the cells that were done.
 
     Raises:
         LedgerError: If a row of the pool has no outcome, or two.
     """
-    rows = pool_rows(workspace, tables, bucket, pool, settings)
+    workspace = work.workspace
+    rows = pool_rows(workspace, work.tables, bucket, work.pool, work.settings)
     usable = rows.filter(rows["usable"])["uid"]
-    paths = tables["curation"].in_bucket(bucket)
+    paths = work.tables["curation"].in_bucket(bucket)
     before = read_files(workspace, "curation", paths)
     kept = before.filter(pc.is_in(before["uid"], usable.combine_chunks()))
-    kept = of_cells(kept, others)
+    kept = of_cells(kept, work.others)
     blind = rows.filter(pc.invert(rows["usable"]))
     now = pa.concat_tables([kept, read_pieces(workspace, "curation", pieces), _blind_rows(blind)])
     if sorted(now["uid"].to_pylist()) != sorted(rows["uid"].to_pylist()):
@@ -63,17 +52,11 @@ def gather_curation(
     return written(workspace, "curation", bucket, before, now, paths, counts)
 
 
-def gather_clusters(
-    workspace: Workspace,
-    clusters: Snapshot,
-    bucket: int | None,
-    others: Collection[int],
-    pieces: Sequence[Piece],
-) -> Manifest:
+def gather_clusters(work: CurationWork, bucket: int, pieces: Sequence[Piece]) -> Manifest:
     """The clusters of one bucket; runs in a worker. Arguments as in ``gather_curation``."""
-    paths = clusters.in_bucket(bucket)
+    workspace, paths = work.workspace, work.tables["clusters"].in_bucket(bucket)
     before = read_files(workspace, "clusters", paths)
-    kept = of_cells(before, others)
+    kept = of_cells(before, work.others)
     now = pa.concat_tables([kept, read_pieces(workspace, "clusters", pieces)])
     old = set(before["cluster"].to_pylist())
     stay = sum(key in old for key in now["cluster"].to_pylist())

@@ -9,13 +9,17 @@ and the driver holds places only.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from mixup.workspace import Workspace
+
+STAGING = "staging"
+"""The folder of a workspace that holds rows between reading and writing; empty between runs."""
 
 _FILE_BYTES = 48_000_000
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
@@ -56,6 +60,26 @@ def by_partition(pieces: Iterable[Piece]) -> defaultdict[int, list[Piece]]:
     for piece in pieces:
         found[piece.partition].append(piece)
     return found
+
+
+def clear_staging(workspace: Workspace) -> None:
+    """Remove what a run, this one or one that died, left on the way."""
+    if workspace.exists(STAGING):
+        filesystem, root = workspace.filesystem()
+        filesystem.delete_dir(f"{root}/{STAGING}")
+
+
+@contextmanager
+def staging(workspace: Workspace, folder: str) -> Iterator[None]:
+    """A folder for pieces, that is there within the block."""
+    clear_staging(workspace)
+    filesystem, root = workspace.filesystem()
+    filesystem.create_dir(f"{root}/{folder}", recursive=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the next run clears what is left
+            clear_staging(workspace)
 
 
 class PieceWriter:

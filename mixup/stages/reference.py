@@ -162,10 +162,10 @@ def _ballots_of(table: pa.Table) -> Ballots:
     return Ballots(votes, table["own"].to_numpy(), table["rows"].to_numpy())
 
 
-def current_reference(
+def is_reference_current(
     workspace: Workspace, decides: object, *, rated: int | None = None, refit_at: float = 0.0
-) -> Reference | None:
-    """The kept library, unless what decides it differs or the rated rows drifted too far.
+) -> bool:
+    """Whether a library is kept that is still right; told without reading it.
 
     Args:
         workspace: The workspace.
@@ -173,20 +173,29 @@ def current_reference(
         rated: How many rows are rated today; None where the library does not come from the pool.
         refit_at: The share by which that may differ from the number at the fit.
     """
-    pointer = workspace.read_json(_POINTER)
-    if pointer is None or pointer["decides"] != content_key(decides):
-        return None
-    if rated is not None and abs(rated - pointer["rated"]) > refit_at * pointer["rated"]:
-        return None
-    return load_reference(workspace, pointer["revision"])
+    pointer = _current(workspace, decides)
+    if pointer is None:
+        return False
+    return rated is None or abs(rated - pointer["rated"]) <= refit_at * pointer["rated"]
+
+
+def current_reference(workspace: Workspace, decides: object) -> Reference | None:
+    """The current library, or None where none was fitted for what decides it."""
+    revision = reference_revision(workspace, decides)
+    return None if revision is None else load_reference(workspace, revision)
 
 
 def reference_revision(workspace: Workspace, decides: object) -> str | None:
     """The revision of the current library, or None where none was fitted for what decides it."""
+    pointer = _current(workspace, decides)
+    return None if pointer is None else pointer["revision"]
+
+
+def _current(workspace: Workspace, decides: object) -> dict[str, Any] | None:
     pointer = workspace.read_json(_POINTER)
     if pointer is None or pointer["decides"] != content_key(decides):
         return None
-    return pointer["revision"]
+    return pointer
 
 
 def forget_reference(workspace: Workspace) -> None:

@@ -25,10 +25,8 @@ from mixup.stages.articles import read_articles
 from mixup.stages.compact import compact
 from mixup.stages.cut_article import CUT, cut_article
 from mixup.stages.ingest import (
-    STAGING,
     Staged,
     all_chunks,
-    clear_staging,
     forget_unreachable,
     partitions_of,
     record_files,
@@ -36,7 +34,7 @@ from mixup.stages.ingest import (
     with_rows_of,
     writing_tasks,
 )
-from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.pieces import STAGING, Piece, PieceWriter, clear_staging
 from mixup.stages.run import Manifest, RunContext, Stopwatch, commit_stream
 from mixup.stages.sources import Chunk, SourceFile
 from mixup.stages.streams import UNREACHABLE

@@ -185,10 +185,7 @@ def digest_of(context: RunContext, release: Release) -> Digest:
             Share(survey.counts["constrained:ok"], survey.counts["constrained:total"]),
         ),
         examples=_examples(release),
-        stages=tuple(_stage_row(counts) for counts in release.stages)
-        + tuple(
-            StageRow(name, None, None, None, None, "nothing to do") for name in release.skipped
-        ),
+        stages=stage_rows(release.stages, release.skipped),
         timeline=timeline_of(spans),
         engine=_engine(spans, release.stages),
         models=tuple(release.models),
@@ -265,7 +262,14 @@ def _engine(spans: Sequence[Span], stages: Sequence[StageCounts]) -> EngineUse |
     return engine_use(spans, wall, counts.extra.get("tokens"))
 
 
-def _stage_row(counts: StageCounts) -> StageRow:
+def stage_rows(ran: Sequence[StageCounts], skipped: Sequence[str]) -> tuple[StageRow, ...]:
+    """The rows of the report's table of stages: those that ran, then those without work."""
+    idle = [StageRow(name, None, None, None, None, "nothing to do") for name in skipped]
+    return (*map(stage_row, ran), *idle)
+
+
+def stage_row(counts: StageCounts) -> StageRow:
+    """A stage that ran, as the report shows it."""
     return StageRow(
         stage=counts.stage,
         rows_in=counts.rows_in,

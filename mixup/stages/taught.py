@@ -11,15 +11,13 @@ from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.mixture.items import Item
 from mixup.mixture.teaching import read_item
+from mixup.stages.asking import USED, WAITING
 from mixup.stages.candidates import MADE, Wanted, candidate_row, candidate_table
 from mixup.stages.compact import compact
 from mixup.stages.run import OUTSTANDING, Manifest, RunContext, StageState, Stopwatch
 from mixup.tables import is_retryable, write_by_bucket
 from mixup.workspace import Workspace
 
-WAITING = "waiting"
-"""Items that the run's budget, or the endpoint, left for the next run; they have no outcome."""
-USED = ("requests", "retries", "input_tokens", "output_tokens", "estimated", "cost_millionths")
 RULE = "teacher"
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
-
-from pydantic import SecretStr
 
 from mixup.errors import LedgerError, ModelError
 from mixup.ledger import StageCounts
@@ -14,11 +11,11 @@ from mixup.mixture.teaching import UNUSABLE, prompts_revision
 from mixup.mixture_config import EndpointTeacher, EngineTeacher
 from mixup.models.folders import model_revision
 from mixup.records import content_key
-from mixup.stages.asking import Stop
+from mixup.stages.asking import WAITING, Stop, key_of
 from mixup.stages.candidates import Teaching, wanted_items
 from mixup.stages.retry import clear_retryable
 from mixup.stages.run import Manifest, RunContext, StageState, Stopwatch, commit_stream
-from mixup.stages.taught import WAITING, finish_teaching
+from mixup.stages.taught import finish_teaching
 from mixup.stages.teach_endpoint import endpoint_items
 from mixup.stages.teach_engine import engine_items
 from mixup.tables import changed_buckets
@@ -104,6 +101,4 @@ def _manifests(
         return iter(())
     if isinstance(config, EngineTeacher):
         return engine_items(work, config, chosen)
-    key = os.environ.get(config.api_key_env, "").strip()
-    secret = SecretStr(key) if key else None
-    return endpoint_items(work, config, secret, chosen, context.commit_interval_s, stop)
+    return endpoint_items(work, config, key_of(config), chosen, context.commit_interval_s, stop)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from functools import partial
 
 from pydantic import SecretStr
 
 from mixup.mixture.teaching import item_schema, teacher_prompt
 from mixup.mixture_config import EndpointTeacher
-from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import Answer, ChatEndpoint
-from mixup.stages.asking import Asking, Stop
+from mixup.stages.asking import Asking, Stop, budget_of, manifests_of_asking, written
 from mixup.stages.candidates import Teaching, Wanted, wanted_items
-from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import Manifest
 from mixup.stages.taught import Taught, taught, write_taught
 
@@ -47,24 +44,14 @@ class _TeacherActor:
 
     async def run(self, buckets: Sequence[int], flush_s: float) -> AsyncIterator[Manifest | Stop]:
         """Ask for what is missing in some buckets."""
-        config, work = self._config, self._work
-        prices = Prices(config.input_price, config.output_price)
-        budget = Budget(prices, max_requests=config.max_requests, max_cost=config.max_cost)
+        config, work, budget = self._config, self._work, budget_of(self._config)
         key = self._key.get_secret_value() if self._key else None
         items = (item for bucket in buckets for item in wanted_items(work, bucket))
-        told: dict[str, int] = {}
+        write = partial(write_taught, work.workspace, work.teacher)
         async with ChatEndpoint(config, key, item_schema(work.tasks[0]), budget) as endpoint:
             asking = AskingForItems(endpoint, budget, items, config)
-            async for outcomes in asking.outcomes(flush_s):
-                used = budget.usage.counts()
-                since = {name: count - told.get(name, 0) for name, count in used.items()}
-                told = used
-                yield await asyncio.to_thread(
-                    write_taught, work.workspace, work.teacher, outcomes, since
-                )
-        used = budget.usage.counts()
-        yield Manifest(counts={name: count - told.get(name, 0) for name, count in used.items()})
-        yield asking.stop
+            async for found in written(asking, budget, flush_s, write):
+                yield found
 
 
 def endpoint_items(
@@ -85,15 +72,4 @@ def endpoint_items(
         flush_s: Outcomes are written at least so often.
         stop: Takes why asking ended early.
     """
-    import ray
-
-    actor: Any = ray.remote(num_cpus=TASK_CPUS)(_TeacherActor).remote(work, config, key)
-    try:
-        for reference in actor.run.remote(list(buckets), flush_s):
-            found: Any = ray.get(reference)
-            if isinstance(found, Stop):
-                stop.reason, stop.fatal = found.reason, found.fatal
-            else:
-                yield found
-    finally:
-        ray.kill(actor)
+    return manifests_of_asking(_TeacherActor, (work, config, key), (list(buckets), flush_s), stop)

@@ -47,7 +47,7 @@ def ending_early(
 ) -> Iterator[Any]:
     """A runner whose run ends when one bucket's outcomes are there."""
     for number, found in enumerate(on_ray(function, shared, arguments, stall)):
-        if function.__name__ == "_gather_curation" and number == 1:
+        if function.__name__ == "gather_curation" and number == 1:
             raise KeyboardInterrupt
         yield found
 

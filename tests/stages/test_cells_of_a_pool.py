@@ -1,6 +1,5 @@
 """Curating a pool of many cells: what must hold whatever the cells, the buckets and the order."""
 
-import dataclasses
 import random
 import shutil
 from collections import Counter
@@ -169,11 +168,11 @@ def test_a_pool_that_leaves_whole_leaves_nothing(curated):
     "fail_at",
     [
         ("_place_bucket", 1),
-        ("_stage_bucket", 1),
+        ("stage_bucket", 1),
         ("_count_cells", 0),
         ("do_cells", 0),
-        ("_gather_clusters", 2),
-        ("_gather_curation", 1),
+        ("gather_clusters", 2),
+        ("gather_curation", 1),
     ],
 )
 def test_what_is_interrupted_anywhere_ends_as_if_it_had_not_been(template, tmp_path, fail_at):
@@ -190,8 +189,7 @@ def test_rows_that_get_lost_or_doubled_on_the_way_are_noticed(tmp_path, wrong):
     def losing(function, shared, arguments, stall):
         for found in Shuffled()(function, shared, arguments, stall):
             is_outcome = function.__name__ == "do_cells"
-            kept = wrong(found.curation) if is_outcome else None
-            yield dataclasses.replace(found, curation=kept) if is_outcome else found
+            yield {**found, "curation": wrong(found["curation"])} if is_outcome else found
 
     workspace = make_workspace(tmp_path / "w", buckets=3)
     add(workspace, POOL)
@@ -202,7 +200,7 @@ def test_rows_that_get_lost_or_doubled_on_the_way_are_noticed(tmp_path, wrong):
 
 
 @pytest.mark.parametrize("changed", [{"keep_at": 0.02, "margin": 0.0}, {"cell_rows": 60}])
-@pytest.mark.parametrize("fail_at", [("_gather_clusters", 2), ("_gather_curation", 2)])
+@pytest.mark.parametrize("fail_at", [("gather_clusters", 2), ("gather_curation", 2)])
 def test_an_interrupted_change_of_settings_that_is_taken_back_leaves_no_trace(
     curated, changed, fail_at
 ):

@@ -19,8 +19,9 @@ from mixup.errors import ConfigError
 from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import ChatEndpoint
 from mixup.records import TABLES, Turn, content_key, uid_of
+from mixup.stages.asking import Stop
 from mixup.stages.judge import check_judge, judge_revision
-from mixup.stages.judge_endpoint import Judging, Stop, _EndpointActor
+from mixup.stages.judge_endpoint import Judging, _EndpointActor
 from mixup.stages.judgments import Outcome, _rows, read_answer, write_outcomes
 from mixup.stages.retry import without_retryable
 from mixup.stages.run import Manifest

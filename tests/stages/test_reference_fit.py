@@ -10,7 +10,12 @@ from made_pool import Row, add, make_workspace, settings
 
 from mixup.config import CurateConfig
 from mixup.stages.rating_counts import RatingCounts, count_rows
-from mixup.stages.reference import current_fit, current_reference
+from mixup.stages.reference import (
+    current_fit,
+    current_reference,
+    forget_reference,
+    is_reference_current,
+)
 
 TOPICS, ROWS = 12, 40
 ERRORS = 0.25
@@ -112,6 +117,26 @@ def test_too_few_ratings_say_nothing_of_the_rater(tmp_path):
     noise = reference.fit.noise
     assert (noise.source, noise.matrix) == ("none", ())
     assert len(reference.transition.classes) == 2  # and votes are read as by default
+
+
+def test_a_library_is_current_until_the_rated_rows_or_what_decides_it_have_changed(tmp_path):
+    workspace, decides = make_workspace(tmp_path / "w"), settings().scoring()
+    rated = len(noisy_pool())
+
+    def is_current(count: int, what: object = decides) -> bool:
+        return is_reference_current(workspace, what, rated=count, refit_at=0.25)
+
+    assert not is_current(rated)
+    add(workspace, noisy_pool())
+    made_pool.curate(workspace, made=settings())
+    edge = rated // 4
+    assert [is_current(rated + more) for more in (0, edge, -edge)] == [True] * 3
+    assert not is_current(rated + edge + 1)
+    assert not is_current(rated - edge - 1)
+    assert not is_current(rated, settings(encoder="other").scoring())
+    assert is_reference_current(workspace, decides)
+    forget_reference(workspace)
+    assert not is_current(rated)
 
 
 def test_without_a_library_nothing_is_fitted(tmp_path):

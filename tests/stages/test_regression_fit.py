@@ -11,7 +11,8 @@ from mixup.config import CurateConfig
 from mixup.quality.posterior import at_least, with_own_rating
 from mixup.quality.regression import folds_of_rated
 from mixup.quality.shrinkage import RatingNoise
-from mixup.stages.reference import current_reference
+from mixup.stages.curate_cell import Scoring
+from mixup.stages.reference import current_reference, is_reference_current, reference_revision
 from mixup.stages.regression_fit import DrawnRows, fit_regression_of
 from mixup.stages.scores import pool_scores
 
@@ -125,6 +126,25 @@ def test_votes_tell_quality_where_they_are_asked_for(tmp_path):
     reference = current_reference(workspace, config.scoring())
     assert reference is not None
     assert reference.fit.regressed is None
+
+
+def test_the_library_is_read_only_where_votes_tell_quality(tmp_path):
+    for predictor in ("regression", "neighbors"):
+        workspace, config = make_workspace(tmp_path / predictor), made(predictor=predictor)
+        add(workspace, pool())
+        made_pool.curate(workspace, made=config)
+        revision = reference_revision(workspace, config.scoring())
+        library = tmp_path / predictor / f"fitted/reference/{revision}/library.parquet"
+        scoring = Scoring.of(workspace, config)
+        library.unlink()
+        assert is_reference_current(workspace, config.scoring())
+        if predictor == "regression":
+            assert scoring.fallback is None
+            assert Scoring.of(workspace, config).regression is not None
+        else:
+            assert scoring.fallback is not None
+            with pytest.raises(FileNotFoundError):
+                Scoring.of(workspace, config)
 
 
 def test_one_class_of_ratings_is_said_and_not_fitted(tmp_path):

@@ -13,7 +13,7 @@ from mixup.quality.calibration import calibration_counts
 from mixup.report.digest import StageRow
 from mixup.stages.fitted_cells import FittedCells
 from mixup.stages.run import SPANS_KEPT, RunContext
-from mixup.stages.summary import _engine, _spans, _stage_row
+from mixup.stages.summary import _engine, _spans, stage_row, stage_rows
 from mixup.stages.summary_scores import curation_of
 from mixup.stages.survey import Survey
 from mixup.stages.survey_scores import ScoreSurvey
@@ -31,7 +31,7 @@ DISTILL = StageCounts(
 
 
 def test_a_stage_is_told_with_its_tokens_and_parts():
-    assert _stage_row(DISTILL) == StageRow(
+    assert stage_row(DISTILL) == StageRow(
         stage="distill",
         rows_in=12,
         rows_out=9,
@@ -42,6 +42,12 @@ def test_a_stage_is_told_with_its_tokens_and_parts():
         parts={"parsed": 9, "rejected:cut_off": 3},
         extra={"clusters": 4},
     )
+
+
+def test_stages_without_work_follow_those_that_ran():
+    rows = stage_rows([DISTILL], ["embed", "rate"])
+    assert [row.stage for row in rows] == ["distill", "embed", "rate"]
+    assert rows[1] == StageRow("embed", None, None, None, None, "nothing to do")
 
 
 def test_spans_are_those_of_the_run_and_give_the_engines_use(tmp_path):
