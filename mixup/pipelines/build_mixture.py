@@ -30,7 +30,7 @@ from mixup.stages.collect import collect, collect_state
 from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensure_questions
 from mixup.stages.dropped import check_outcomes, check_quarantine
 from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
-from mixup.stages.ingest import ingest, known_files, pool_counts, unread_files
+from mixup.stages.ingest import ingest
 from mixup.stages.mix import mix, mix_state
 from mixup.stages.mixture_survey import MixtureSurvey, Surveyed, survey_bucket
 from mixup.stages.near_segments import mark_near, near_state
@@ -41,6 +41,7 @@ from mixup.stages.publish_mixture import (
     parts_of_export,
     point_to_mixture,
 )
+from mixup.stages.recorded_files import known_files, pool_counts, unread_files
 from mixup.stages.run import RunContext, StageState, Stopwatch
 from mixup.stages.segment import segment_files
 from mixup.stages.summary import quarantine_reasons

@@ -27,12 +27,12 @@ from mixup.stages.collect import collect_state, items_file
 from mixup.stages.cut_article import text_rules
 from mixup.stages.decontaminate import decontaminate_state, evaluation_files, questions_revision
 from mixup.stages.embed import embed_state
-from mixup.stages.ingest import unread_files
 from mixup.stages.judge import check_endpoint, check_judge
 from mixup.stages.mix import mix_key, mix_state
 from mixup.stages.mix_rows import MixSettings
 from mixup.stages.near_segments import near_state
 from mixup.stages.publish_mixture import current_mixture
+from mixup.stages.recorded_files import unread_files
 from mixup.stages.run import RunContext
 from mixup.stages.sources import TEXTS, SourceFile, chunks_of, find_files
 from mixup.stages.teach import model_teacher

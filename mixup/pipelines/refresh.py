@@ -37,13 +37,14 @@ from mixup.stages.dropped import check_outcomes, check_quarantine
 from mixup.stages.duplicate_pairs import duplicate_pairs
 from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
 from mixup.stages.fitted_cells import load_cells
-from mixup.stages.ingest import ingest, known_files, unread_files
+from mixup.stages.ingest import ingest
 from mixup.stages.publish import (
     point_to,
     publish,
     selected,
     write_data,
 )
+from mixup.stages.recorded_files import known_files, unread_files
 from mixup.stages.reference import current_fit, is_reference_current, load_reference
 from mixup.stages.reference_files import build_from_files
 from mixup.stages.reward import reward_missing, reward_state

@@ -23,11 +23,11 @@ from mixup.stages.decontaminate import (
 )
 from mixup.stages.distill import Distiller, distill_state
 from mixup.stages.embed import embed_state
-from mixup.stages.ingest import unread_files
 from mixup.stages.judge import check_judge
 from mixup.stages.publish import (
     current_release,
 )
+from mixup.stages.recorded_files import unread_files
 from mixup.stages.reference import (
     current_fit,
     reference_revision,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow.compute as pc
 
 from mixup.errors import MixupError
-from mixup.stages.ingest import pool_counts
+from mixup.stages.recorded_files import pool_counts
 from mixup.stages.run import RunContext
 from mixup.tables import scan_files, snapshot
 from mixup.workspace import Workspace

@@ -17,8 +17,9 @@ import zstandard
 
 from mixup.config import IngestConfig
 from mixup.lock import acquire
-from mixup.stages.ingest import ingest, pool_counts, unread_files
+from mixup.stages.ingest import ingest
 from mixup.stages.pieces import STAGING
+from mixup.stages.recorded_files import pool_counts, unread_files
 from mixup.stages.run import RunContext
 from mixup.stages.sources import find_files
 from mixup.tables import read_files, snapshot

@@ -7,9 +7,9 @@ import pytest
 from made_pool import commit, make_workspace, rows_of, source
 
 from mixup.config import IngestConfig
-from mixup.stages.ingest import forget_unreachable, with_rows_of
 from mixup.stages.parsed import parsed_fields, parsed_table
 from mixup.stages.pieces import PieceWriter
+from mixup.stages.recorded_files import forget_unreachable, with_rows_of
 from mixup.stages.run import RunContext
 from mixup.stages.streams import UNREACHABLE, UNREADABLE, RawRow, failure
 from mixup.stages.writing import write_partition
