@@ -138,7 +138,7 @@ class _PrintSchema(argparse.Action):
 
 
 def _refresh_config() -> type[Section]:
-    from mixup.config import RefreshConfig
+    from mixup.refresh_config import RefreshConfig
 
     return RefreshConfig
 
@@ -255,8 +255,8 @@ def _take_overrides(
 
 def _refresh(options: argparse.Namespace) -> None:
     _start_logging(verbose=options.verbose, quiet=options.quiet)
-    from mixup.config import RefreshConfig
     from mixup.config_file import load_config
+    from mixup.refresh_config import RefreshConfig
 
     config = load_config(RefreshConfig, options.config, options.overrides)
     from mixup.operations.text import refresh_lines

@@ -7,20 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from mixup.config import (
-    ColumnRater,
     Cosine,
     Count,
     DecontaminateConfig,
     EmbedConfig,
-    EndpointJudge,
-    EngineConfig,
     IngestConfig,
-    JudgeRater,
     RatingClass,
     RayConfig,
     Section,
     Share,
 )
+from mixup.rater_config import ColumnRater, EndpointJudge, EngineConfig, JudgeRater
 
 Task = Literal["qa", "mcq", "tfq", "cs", "para"]
 

@@ -17,13 +17,14 @@ import numpy as np
 
 from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.resources import Demand
-from mixup.config import EmbedConfig, RefreshConfig, RewardConfig, RewardMode, Similarity
+from mixup.config import EmbedConfig, Similarity
 from mixup.errors import ShapeError
 from mixup.models.encoder import SentenceEncoder, similarity_of
 from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import neighbor_votes, posterior
 from mixup.quality.transition import Transition, nearest_classes
 from mixup.records import content_key
+from mixup.refresh_config import RefreshConfig, RewardConfig, RewardMode
 from mixup.rewards.alignment import alignment_score
 from mixup.rewards.coverage import coverage_score, sentences
 from mixup.rewards.format import format_score

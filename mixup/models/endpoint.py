@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self, TypeGuard
 
-from mixup.config import EndpointJudge
 from mixup.models.backoff import backoff_s, retry_after_s
 from mixup.models.budget import Budget
+from mixup.rater_config import EndpointJudge
 from mixup.records import estimated_tokens
 
 TIMEOUT = "timeout"

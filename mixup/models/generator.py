@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from mixup.config import EngineConfig
 from mixup.errors import EngineDied
 from mixup.models.folders import model_folder
 from mixup.models.memory import keep_freed_memory
+from mixup.rater_config import EngineConfig
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, LLMEngine, RequestOutput, SamplingParams

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import JudgeRater, RefreshConfig
 from mixup.operations.releases import lineage_rows, memberships, releases_of
 from mixup.quality.scores import FALLBACK_VOTES
+from mixup.rater_config import JudgeRater
 from mixup.records import bucket_of
+from mixup.refresh_config import RefreshConfig
 from mixup.stages.decontaminate import has_questions
 from mixup.stages.publish import current_release
 from mixup.stages.rate import rater_revision

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mixup.config import ClusterConfig, CurateConfig, JudgeRater, Similarity
+from mixup.config import Similarity
 from mixup.errors import ConfigError
 from mixup.mixture.degraded import VariantSettings
 from mixup.mixture.fusion_groups import FusionSettings
@@ -19,7 +19,9 @@ from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
 from mixup.pipelines.rating import rating_state, revision_of
 from mixup.pipelines.refresh_plan import bucket_count
+from mixup.rater_config import JudgeRater
 from mixup.records import content_key
+from mixup.refresh_config import ClusterConfig, CurateConfig
 from mixup.report.digest import ModelUsed
 from mixup.stages.candidates import Teaching, teach_state
 from mixup.stages.cell import CellSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mixup.actors.resources import Demand
-from mixup.config import ColumnRater, EngineJudge, JudgeRater, ReferenceRater
 from mixup.ledger import StageCounts
+from mixup.rater_config import ColumnRater, EngineJudge, JudgeRater, ReferenceRater
 from mixup.stages.judge import judge_records, judge_revision, judge_state
 from mixup.stages.judge_engine import judge_demand
 from mixup.stages.rate import BAD_RATING, rate, rate_state, rater_revision

@@ -17,7 +17,6 @@ from typing import Any
 from mixup.actors.deaths import CRASHED
 from mixup.actors.resources import check_demand
 from mixup.actors.rewards import RewardPools, Votes
-from mixup.config import ReferenceRater, RefreshConfig
 from mixup.lock import ensure_held
 from mixup.pipelines.progress import Progress, cluster_of, started_run
 from mixup.pipelines.rating import rate_records, rating_defects, rating_demands, rating_state
@@ -30,6 +29,8 @@ from mixup.pipelines.refresh_plan import (
     release_decides,
     up_to_date,
 )
+from mixup.rater_config import ReferenceRater
+from mixup.refresh_config import RefreshConfig
 from mixup.stages.curate import curate_and_cluster, curate_state
 from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensure_questions
 from mixup.stages.distill import distill, distill_state, engine_demand

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import JudgeRater, ReferenceRater, RefreshConfig, Similarity
+from mixup.config import Similarity
 from mixup.errors import ConfigError
 from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
 from mixup.pipelines.rating import rating_state, revision_of
+from mixup.rater_config import JudgeRater, ReferenceRater
 from mixup.records import content_key
+from mixup.refresh_config import RefreshConfig
 from mixup.report.digest import ModelUsed
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate import curate_state

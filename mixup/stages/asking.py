@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import SecretStr
 
-from mixup.config import EndpointJudge
 from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import Answer, ChatEndpoint
+from mixup.rater_config import EndpointJudge
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import Manifest
 

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixup.config import ClusterConfig, ColumnRater, CurateConfig, RefreshConfig, Similarity
+from mixup.config import Similarity
 from mixup.quality.transition import UNRATED
+from mixup.rater_config import ColumnRater
 from mixup.records import Turn
+from mixup.refresh_config import ClusterConfig, CurateConfig, RefreshConfig
 from mixup.stages.embed import vectors_from_arrow
 
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.resources import Demand, check_demand
 from mixup.actors.rewards import RewardPools
-from mixup.config import DistillConfig, RewardConfig
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.models.chat import PROMPT_TOO_LONG, render_chat
 from mixup.models.generator import CALLS, Generation, GenerationRequest, VllmGenerator
 from mixup.records import TABLES, content_key
+from mixup.refresh_config import DistillConfig, RewardConfig
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS, ActorPool, cover_buckets
 from mixup.stages.reward import reward_state, score_samples

@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from mixup.actors.deaths import CRASHED, Guard
-from mixup.config import EngineJudge
 from mixup.mixture_config import EngineTeacher
 from mixup.models.chat import PROMPT_TOO_LONG, render_chat
 from mixup.models.generator import CALLS, GenerationRequest, VllmGenerator
+from mixup.rater_config import EngineJudge
 from mixup.stages.cover import ActorPool
 
 BatchedEngine = EngineJudge | EngineTeacher

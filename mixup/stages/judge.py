@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from mixup.actors.deaths import CRASHED
-from mixup.config import EndpointJudge, EngineJudge, JudgeRater
 from mixup.errors import ConfigError, LedgerError, ModelError
 from mixup.ledger import StageCounts
 from mixup.models.chat import PROMPT_TOO_LONG
 from mixup.models.endpoint import UNANSWERED
 from mixup.models.folders import model_revision
+from mixup.rater_config import EndpointJudge, EngineJudge, JudgeRater
 from mixup.records import content_key
 from mixup.stages.asking import USED, WAITING, Stop, key_of
 from mixup.stages.compact import compact

@@ -7,8 +7,8 @@ from functools import partial
 
 from pydantic import SecretStr
 
-from mixup.config import EndpointJudge
 from mixup.models.endpoint import Answer, ChatEndpoint
+from mixup.rater_config import EndpointJudge
 from mixup.stages.asking import Asking, Stop, budget_of, manifests_of_asking, written
 from mixup.stages.judgments import Outcome, read_answer, write_outcomes
 from mixup.stages.run import Manifest

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mixup.actors.resources import Demand, check_demand
-from mixup.config import EngineJudge
+from mixup.rater_config import EngineJudge
 from mixup.stages.cover import cover_buckets
 from mixup.stages.engine_answers import (
     AnsweringEngine,

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from mixup.config import ColumnRater, ReferenceRater
 from mixup.ledger import StageCounts
 from mixup.quality.transition import compress
+from mixup.rater_config import ColumnRater, ReferenceRater
 from mixup.records import content_key
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixup.config import CurateConfig, PrecisionTarget
 from mixup.quality.agreement import SuspicionSettings
 from mixup.quality.ballots import ballot_quality
 from mixup.quality.curation_settings import CurationSettings
@@ -12,6 +11,7 @@ from mixup.quality.rating_test import RatingTest
 from mixup.quality.scores import FALLBACK_KEEP_AT, FALLBACK_VOTES, PoolScores
 from mixup.quality.threshold import PrecisionCurve, cut_of, margin_at, precision_curve
 from mixup.quality.transition import Transition
+from mixup.refresh_config import CurateConfig, PrecisionTarget
 from mixup.stages.cell import CellSettings
 from mixup.stages.reference import RatingFit
 

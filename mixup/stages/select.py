@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mixup.config import SelectConfig
 from mixup.errors import MixupError
 from mixup.ledger import (
     FATE_DUPLICATE,
@@ -17,6 +16,7 @@ from mixup.ledger import (
     check_fates,
     left_out,
 )
+from mixup.refresh_config import SelectConfig
 from mixup.selection.mixing import MixSizes, mix
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import RunContext, Stopwatch

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixup.config import RefreshConfig
 from mixup.ledger import StageCounts
 from mixup.quality.scores import PoolScores
 from mixup.quality.shrinkage import RatingNoise
+from mixup.refresh_config import RefreshConfig
 from mixup.report.clusters import CLUSTERS_SHOWN, draw
 from mixup.report.curation import DuplicatePair
 from mixup.report.digest import (

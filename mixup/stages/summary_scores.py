@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mixup.config import RefreshConfig
 from mixup.ledger import FATE_DUPLICATE, StageCounts
 from mixup.models.encoder import similarity_of
+from mixup.refresh_config import RefreshConfig
 from mixup.report.curation import (
     Calibration,
     CellsFound,

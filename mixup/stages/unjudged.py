@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.clusters.linearize import embed_text
-from mixup.config import JudgeRater
+from mixup.rater_config import JudgeRater
 from mixup.records import Turn
 from mixup.stages.pool import missing_keys, pool_occurrences
 from mixup.tables import Snapshot, scan_files

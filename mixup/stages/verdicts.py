@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import RewardConfig
 from mixup.records import Turn
+from mixup.refresh_config import RewardConfig
 from mixup.rewards.defects import copied_input, ends_open, lost_content, repetition
 from mixup.rewards.rubric import COMPONENTS, Combined, Rubric, combine
 from mixup.selection.acceptance import CONTAMINATED, AcceptanceRules, Facts, rejection

@@ -22,7 +22,6 @@ from made_pool import settings
 from planted_ratings import calibration_error, rated, true_matrix
 from whole_pool import DATA
 
-from mixup.config import CurateConfig
 from mixup.quality.agreement import suspicion_thresholds
 from mixup.quality.curation import Curation, curate
 from mixup.quality.neighbors import top_k
@@ -30,6 +29,7 @@ from mixup.quality.posterior import expected_class, neighbor_votes, posterior
 from mixup.quality.rating_test import PoolThresholds
 from mixup.quality.regression import Regression, fit_regression, folds_of
 from mixup.quality.transition import Transition
+from mixup.refresh_config import CurateConfig
 from mixup.stages.cell import CellSettings
 from mixup.stages.rating_counts import count_rows, fit_ratings, row_ids
 from mixup.stages.reference import RatingFit

@@ -28,11 +28,12 @@ from mixup.actors.resources import cluster
 from mixup.actors.rewards import RewardPools, RewardSettings, Votes
 from mixup.clusters.grouping import cluster_key, group
 from mixup.clusters.linearize import embed_text, item_text
-from mixup.config import DistillConfig, EmbedConfig, RayConfig, RewardConfig
+from mixup.config import EmbedConfig, RayConfig
 from mixup.models.encoder import SentenceEncoder, similarity_of
 from mixup.models.generator import CALLS
 from mixup.quality.transition import fit_transition
 from mixup.records import uid_of
+from mixup.refresh_config import DistillConfig, RewardConfig
 from mixup.stages.cover import ActorPool, cover_buckets
 from mixup.stages.distill import _WANTED, Distiller, _EngineActor, _parsed, render_prompt
 from mixup.stages.embed import _TO_EMBED, _EmbedActor, embed_spans

@@ -22,9 +22,10 @@ from memory import Memory
 from real_vectors import needs_pool, real_vectors
 
 from mixup.actors.resources import cluster
-from mixup.config import CurateConfig, RayConfig
+from mixup.config import RayConfig
 from mixup.lock import acquire
 from mixup.records import TABLES, bucket_of, content_key
+from mixup.refresh_config import CurateConfig
 from mixup.stages.curate import curate_and_cluster
 from mixup.stages.embed import vectors_to_arrow
 from mixup.stages.run import RunContext

@@ -53,9 +53,9 @@ class _BareVllm:
     """``vllm.LLM.generate``, all prompts at once, with the settings that the engine actor has."""
 
     def __init__(self) -> None:
-        from mixup.config import DistillConfig
         from mixup.models.folders import model_folder
         from mixup.models.generator import _cpu_options, _set_cpu_environment
+        from mixup.refresh_config import DistillConfig
 
         config = DistillConfig(context_tokens=2048, engine_cpus=THREADS, engine_gpus=0)
         _set_cpu_environment(config)

@@ -16,9 +16,9 @@ from typing import Any
 
 from memory import Memory
 
-from mixup.config import RefreshConfig
 from mixup.interrupts import raise_on_sigterm
 from mixup.pipelines.refresh import refresh
+from mixup.refresh_config import RefreshConfig
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 FILES = (

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from mixup.config import EndpointJudge
 from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import ChatEndpoint
 from mixup.models.folders import model_folder
+from mixup.rater_config import EndpointJudge
 from mixup.stages.judge_endpoint import Judging
 from mixup.stages.unjudged import Item
 from mixup.text.judging import judge_prompt, rating_schema

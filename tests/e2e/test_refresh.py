@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow.parquet as pq
 from conftest import DEMO, ROOT, SHORT, Job
 
-from mixup.config import RefreshConfig
 from mixup.config_file import load_config
 from mixup.lock import acquire
 from mixup.pipelines.refresh_plan import make_plan, pool_of
 from mixup.records import TABLES
+from mixup.refresh_config import RefreshConfig
 from mixup.stages.curate import curate_and_cluster
 from mixup.stages.run import RunContext
 from mixup.workspace import open_workspace

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import ReferenceRater, RefreshConfig
 from mixup.lock import acquire
 from mixup.models.encoder import similarity_of
+from mixup.rater_config import ReferenceRater
 from mixup.records import TABLES, Turn, content_key, uid_of
+from mixup.refresh_config import RefreshConfig
 from mixup.report.digest import Counts, Digest, ModelUsed, to_json
 from mixup.rewards.rubric import COMPONENTS
 from mixup.stages.publish import point_to

@@ -1,8 +1,8 @@
 """The summary of a run and the list of config keys."""
 
-from mixup.config import RefreshConfig
 from mixup.config_file import describe
 from mixup.operations.text import config_lines, refresh_lines, width
+from mixup.refresh_config import RefreshConfig
 
 MANIFEST = {
     "counts": {

@@ -11,8 +11,8 @@ import made_pool
 import pytest
 from made_pool import Row, add, in_process, make_workspace, rows_of, settings
 
-from mixup.config import CurateConfig
 from mixup.lock import acquire
+from mixup.refresh_config import CurateConfig
 from mixup.stages.curate import curate_and_cluster, curate_state
 from mixup.stages.run import RunContext, Runner, Stall, on_ray
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mixup.config import DistillConfig
 from mixup.errors import EngineDied
 from mixup.models.generator import Generation, GenerationRequest, VllmGenerator
+from mixup.refresh_config import DistillConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from chat_server import Reply, Request, chat_server, rates, says
 
-from mixup.config import EndpointJudge, JudgeRater
 from mixup.errors import ModelError
 from mixup.ledger import StageCounts
 from mixup.lock import acquire
+from mixup.rater_config import EndpointJudge, JudgeRater
 from mixup.records import TABLES, Turn, uid_of
 from mixup.stages.judge import judge_records, judge_revision, judge_state
 from mixup.stages.run import Manifest, RunContext

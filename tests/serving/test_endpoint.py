@@ -10,9 +10,9 @@ from email.utils import format_datetime
 import pytest
 from chat_server import RATING, Reply, chat_server, rates, says
 
-from mixup.config import EndpointJudge
 from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import Answer, ChatEndpoint
+from mixup.rater_config import EndpointJudge
 from mixup.text.judging import rating_schema
 
 KEY = "sk-very-secret"

@@ -14,7 +14,6 @@ import pyarrow as pa
 from made_pool import ENCODER, SIMILARITY, in_process
 from made_pool import settings as cell_settings
 
-from mixup.config import CurateConfig
 from mixup.lock import acquire
 from mixup.mixture.degraded import VariantSettings
 from mixup.mixture.fusion_groups import FusionSettings
@@ -22,6 +21,7 @@ from mixup.mixture.splits import SplitShares
 from mixup.mixture_config import TextConfig
 from mixup.quality.transition import compress
 from mixup.records import TABLES, Turn, content_key, estimated_tokens, uid_of
+from mixup.refresh_config import CurateConfig
 from mixup.stages.candidates import Teaching, teach_state
 from mixup.stages.collect import collect, collect_state, items_file
 from mixup.stages.mix import mix_cells

@@ -11,18 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from mixup.actors.rewards import RewardSettings
-from mixup.config import (
-    ClusterConfig,
-    CurateConfig,
-    IngestConfig,
-    ReferenceRater,
-    RewardConfig,
-    Similarity,
-)
+from mixup.config import IngestConfig, Similarity
 from mixup.errors import RecordError
 from mixup.lock import acquire
 from mixup.quality.transition import compress
+from mixup.rater_config import ReferenceRater
 from mixup.records import TABLES, Turn, content_key, estimated_tokens, uid_of
+from mixup.refresh_config import ClusterConfig, CurateConfig, RewardConfig
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate import curate_cells
 from mixup.stages.rate import rater_revision

@@ -11,8 +11,8 @@ import pytest
 from made_pool import Row, add, make_workspace, rows_of, settings
 
 from mixup.clusters.grouping import cluster_key
-from mixup.config import CurateConfig
 from mixup.errors import LedgerError
+from mixup.refresh_config import CurateConfig
 from mixup.stages import fitted_cells
 from mixup.stages.fitted_cells import FittedCells, load_cells
 

@@ -10,7 +10,7 @@ import pytest
 from made_pool import Row, add, make_workspace, rows_of, settings
 
 from mixup.clusters.grouping import cluster_key
-from mixup.config import ClusterConfig, CurateConfig
+from mixup.refresh_config import ClusterConfig, CurateConfig
 from mixup.stages.cell import CellSettings
 from mixup.stages.reference import reference_revision
 from mixup.tables import snapshot

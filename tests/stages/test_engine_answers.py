@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 
 from mixup.actors.deaths import CRASHED
-from mixup.config import EngineJudge
 from mixup.mixture.items import Segment
 from mixup.mixture_config import EngineTeacher
 from mixup.models.chat import PROMPT_TOO_LONG
+from mixup.rater_config import EngineJudge
 from mixup.stages.candidates import Wanted
 from mixup.stages.engine_answers import Question, batches, silence, tokens_used
 from mixup.stages.judge_engine import _outcome

@@ -13,11 +13,11 @@ from chat_server import RATING, Reply, chat_server, rates, says
 from made_pool import commit, make_workspace, rows_of
 from pydantic import SecretStr
 
-from mixup.config import EndpointJudge, JudgeRater
 from mixup.config_file import load_config
 from mixup.errors import ConfigError
 from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import ChatEndpoint
+from mixup.rater_config import EndpointJudge, JudgeRater
 from mixup.records import TABLES, Turn, content_key, uid_of
 from mixup.stages.asking import Stop
 from mixup.stages.judge import check_judge, judge_revision
@@ -476,7 +476,7 @@ def test_the_revision_is_that_of_what_decides_a_rating():
 
 
 def test_a_judge_in_a_job_file(tmp_path):
-    from mixup.config import RefreshConfig
+    from mixup.refresh_config import RefreshConfig
 
     path = tmp_path / "job.yaml"
     path.write_text("workspace: w\ningest: {paths: [p]}\nrate: {type: judge}\n")

@@ -23,9 +23,9 @@ from made_mixture import (
 from made_pool import make_workspace
 from made_pool import settings as cell_settings
 
-from mixup.config import CurateConfig
 from mixup.errors import MixupError
 from mixup.records import TABLES
+from mixup.refresh_config import CurateConfig
 from mixup.stages.mix_outcomes import PAIRED
 from mixup.stages.run import Stall
 from mixup.tables import Committer, write_by_bucket

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_pool import Row, commit, make_workspace, rows_of
 
-from mixup.config import ColumnRater, ReferenceRater
+from mixup.rater_config import ColumnRater, ReferenceRater
 from mixup.records import TABLES
 from mixup.stages.rate import (
     BAD_RATING,

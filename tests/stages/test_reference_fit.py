@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_pool import Row, add, make_workspace, settings
 
-from mixup.config import CurateConfig
+from mixup.refresh_config import CurateConfig
 from mixup.stages.rating_counts import RatingCounts, count_rows
 from mixup.stages.reference import (
     current_fit,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from made_pool import Row, add, make_workspace, settings
 
-from mixup.config import CurateConfig
 from mixup.quality.posterior import at_least, with_own_rating
 from mixup.quality.regression import folds_of_rated
 from mixup.quality.shrinkage import RatingNoise
+from mixup.refresh_config import CurateConfig
 from mixup.stages.curate_cell import Scoring
 from mixup.stages.reference import current_reference, is_reference_current, reference_revision
 from mixup.stages.regression_fit import DrawnRows, fit_regression_of

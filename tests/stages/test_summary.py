@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mixup.clusters.cells import Cells
-from mixup.config import CurateConfig, IngestConfig, RefreshConfig
+from mixup.config import IngestConfig
 from mixup.ledger import StageCounts
 from mixup.quality.calibration import calibration_counts
+from mixup.refresh_config import CurateConfig, RefreshConfig
 from mixup.report.digest import StageRow
 from mixup.stages.fitted_cells import FittedCells
 from mixup.stages.run import SPANS_KEPT, RunContext

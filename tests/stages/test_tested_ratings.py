@@ -12,11 +12,11 @@ import pytest
 from made_pool import Row, add, make_workspace, rows_of, settings
 from test_reference_fit import noisy_pool
 
-from mixup.config import CurateConfig
 from mixup.errors import ConfigError
 from mixup.quality.consensus import ConsensusSettings
 from mixup.quality.scores import FALLBACK_KEEP_AT, FALLBACK_VOTES
 from mixup.quality.shrinkage import transition_of
+from mixup.refresh_config import CurateConfig
 from mixup.stages import rating_counts
 from mixup.stages.reference import current_fit, reference_revision
 from mixup.stages.scores import pool_scores

@@ -4,14 +4,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from mixup.config import (
-    ColumnRater,
-    ReferenceRater,
-    RefreshConfig,
-    Section,
-)
+from mixup.config import Section
 from mixup.config_file import describe, load_config
 from mixup.errors import ConfigError
+from mixup.rater_config import ColumnRater, ReferenceRater
+from mixup.refresh_config import RefreshConfig
 
 MINIMAL = "workspace: w\ningest:\n  paths: [pool.jsonl]\n"
 ENCODER = (

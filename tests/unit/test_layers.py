@@ -18,7 +18,8 @@ ROOT = Path(mixup.__file__).parent
 
 LINES: Mapping[str, int] = {
     # 0: failures, typed config, the record and the schemas
-    **dict.fromkeys(("errors", "config", "mixture_config", "config_file", "records"), 0),
+    **dict.fromkeys(("errors", "config", "rater_config", "refresh_config", "mixture_config"), 0),
+    **dict.fromkeys(("config_file", "records"), 0),
     # 1: places, cover and commit, counts and fates, one writer
     **dict.fromkeys(("workspace", "tables", "ledger", "lock", "interrupts"), 1),
     # 2: the paper; 2a and 2b do not know each other, 2c may import both
@@ -36,7 +37,11 @@ LINES: Mapping[str, int] = {
 }
 SIDEWAYS: Mapping[tuple[str, str], str] = {
     ("config", "errors"): "a config error is one of the failures",
+    ("rater_config", "config"): "a rater is a section of several jobs",
+    ("refresh_config", "config"): "a job's config is made of sections that others have too",
+    ("refresh_config", "rater_config"): "one of them is the rater",
     ("mixture_config", "config"): "a job's config is made of sections that others have too",
+    ("mixture_config", "rater_config"): "one of them is the rater",
     ("config_file", "config"): "a config file is read into a config",
     ("config_file", "errors"): "a config error is one of the failures",
     ("config", "records"): "a section's fingerprint is a content key",
