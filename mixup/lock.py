@@ -3,7 +3,7 @@
 The lease is a table of one row. Taking it replaces that row by one commit, which the Delta log
 accepts from one of several takers only, on a disk as on an object store; the version of that
 commit is the fencing token, so tokens only grow. Every commit to another table carries the token
-as a Delta application transaction (``mixup.tables``), and a writer whose token has been passed is
+as a Delta application transaction (``mixup.commits``), and a writer whose token has been passed is
 refused there.
 """
 

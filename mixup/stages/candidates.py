@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.cover import uncovered
 from mixup.mixture.items import Item, Segment
 from mixup.records import TABLES, content_key, estimated_tokens
 from mixup.selection.licences import allowed
 from mixup.stages.run import RunContext, StageState, stage_state
-from mixup.tables import Snapshot, read_files, scan_files, uncovered
+from mixup.tables import Snapshot, read_files, scan_files
 from mixup.workspace import Workspace
 
 MADE = "made"

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import write_file
 from mixup.ledger import StageCounts
 from mixup.records import Turn, bucket_of, content_key
 from mixup.selection.licences import allowed
@@ -34,7 +35,7 @@ from mixup.stages.run import (
 )
 from mixup.stages.sources import SourceFile
 from mixup.stages.writing import write_partition
-from mixup.tables import read_files, scan_files, snapshot, write_file
+from mixup.tables import read_files, scan_files, snapshot
 
 ITEMS = "#items"
 """Added to a text file's path where its items are meant: they stand on none of its lines."""

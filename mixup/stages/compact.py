@@ -16,22 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mixup.commits import ROW_GROUP_ROWS, Committer, WrittenFile, new_path, statistics
 from mixup.errors import TableError
 from mixup.records import TABLES
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import Manifest, RunContext, commit_stream, run_tasks
-from mixup.tables import (
-    ROW_GROUP_ROWS,
-    Committer,
-    StoredFile,
-    WrittenFile,
-    ensure_table,
-    new_path,
-    read_files,
-    scan_files,
-    statistics,
-    stored_files,
-)
+from mixup.tables import StoredFile, ensure_table, read_files, scan_files, stored_files
 from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)

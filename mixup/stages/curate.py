@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from mixup.commits import Committer
 from mixup.errors import ConfigError
 from mixup.ledger import StageCounts
 from mixup.records import content_key
@@ -39,7 +40,6 @@ from mixup.stages.run import (
     stage_state,
 )
 from mixup.stages.scores import pool_scores
-from mixup.tables import Committer
 from mixup.workspace import Workspace
 
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")

@@ -15,7 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import write_file
 from mixup.config import DecontaminateConfig
+from mixup.cover import uncovered
 from mixup.errors import ConfigError, RecordError, TableError
 from mixup.ledger import StageCounts
 from mixup.records import TABLES, content_key
@@ -41,15 +43,7 @@ from mixup.stages.run import (
     stage_state,
 )
 from mixup.stages.sources import Chunk, SourceFile, find_files
-from mixup.tables import (
-    Snapshot,
-    changed_buckets,
-    read_files,
-    scan_files,
-    snapshot,
-    uncovered,
-    write_file,
-)
+from mixup.tables import Snapshot, changed_buckets, read_files, scan_files, snapshot
 from mixup.text.formats import decode_line
 from mixup.workspace import Workspace
 

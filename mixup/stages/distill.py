@@ -14,6 +14,8 @@ import pyarrow as pa
 from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.resources import Demand, check_demand
 from mixup.actors.rewards import RewardPools
+from mixup.commits import write_by_bucket
+from mixup.cover import uncovered
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.models.chat import PROMPT_TOO_LONG, render_chat
@@ -34,7 +36,7 @@ from mixup.stages.run import (
     stage_state,
 )
 from mixup.stages.verdicts import Judge
-from mixup.tables import Snapshot, read_files, snapshot, uncovered, write_by_bucket
+from mixup.tables import Snapshot, read_files, snapshot
 from mixup.text.parse import parse_distilled
 from mixup.text.prompts import answer_pattern, build_messages, prompt_revision
 from mixup.workspace import Workspace

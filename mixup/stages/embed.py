@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.resources import Demand
 from mixup.clusters.linearize import embed_text
+from mixup.commits import write_by_bucket
 from mixup.config import EmbedConfig
 from mixup.ledger import StageCounts
 from mixup.models.encoder import SentenceEncoder
@@ -30,7 +31,7 @@ from mixup.stages.run import (
     commit_stream,
     stage_state,
 )
-from mixup.tables import Snapshot, changed_buckets, read_files, snapshot, write_by_bucket
+from mixup.tables import Snapshot, changed_buckets, read_files, snapshot
 from mixup.workspace import Workspace
 
 _TO_EMBED = pa.schema([("uid", pa.string()), ("text", pa.string()), ("attempts", pa.int32())])

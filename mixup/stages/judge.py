@@ -116,7 +116,7 @@ def judge_records(context: RunContext, rater: JudgeRater, revision: str) -> Stag
     """Have the judge rate the pool's records that have no outcome; committed as answers come.
 
     A record without a readable answer stays unrated, with the reason, and is tried again by later
-    runs up to ``tables.MAX_ATTEMPTS`` times. One that a budget left has no outcome yet.
+    runs up to ``cover.MAX_ATTEMPTS`` times. One that a budget left has no outcome yet.
 
     Raises:
         ModelError: If the endpoint can answer nothing, because of its address, model or key.

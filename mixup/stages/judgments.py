@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from mixup.commits import write_by_bucket
+from mixup.cover import is_retryable
 from mixup.errors import RecordError
 from mixup.quality.transition import compress
 from mixup.records import TABLES
 from mixup.stages.run import OUTSTANDING, Manifest
-from mixup.tables import is_retryable, write_by_bucket
 from mixup.text.judging import Judgment, parse_judgment
 from mixup.workspace import Workspace
 

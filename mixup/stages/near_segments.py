@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import write_file
 from mixup.ledger import StageCounts
 from mixup.mixture.near_text import HASHES, bands_of, leaders_of
 from mixup.records import bucket_of
@@ -28,7 +29,7 @@ from mixup.stages.run import (
     commit_stream,
     stage_state,
 )
-from mixup.tables import Snapshot, read_files, scan_files, snapshot, write_file
+from mixup.tables import Snapshot, read_files, scan_files, snapshot
 from mixup.workspace import Workspace
 
 _BANDED = pa.schema(

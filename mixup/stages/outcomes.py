@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import write_file
 from mixup.errors import LedgerError
 from mixup.records import TABLES
 from mixup.stages.cell_rows import CurationWork
@@ -19,7 +20,7 @@ from mixup.stages.curate_cell import UNRATED
 from mixup.stages.pieces import Piece
 from mixup.stages.pool_rows import pool_rows
 from mixup.stages.run import Manifest
-from mixup.tables import read_files, write_file
+from mixup.tables import read_files
 from mixup.workspace import Workspace
 
 NO_EMBEDDING = "no_embedding"

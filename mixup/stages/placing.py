@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 
 from mixup.clusters.cells import Cells
 from mixup.clusters.places import assign
+from mixup.commits import WrittenFile, write_file
 from mixup.records import TABLES, content_key
 from mixup.stages.cell import CellSettings
 from mixup.stages.embed import vectors_from_arrow
 from mixup.stages.pool_rows import pool_rows, rows_of_uids, vectors_of
-from mixup.tables import Snapshot, WrittenFile, read_files, write_file
+from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
 
 _HASHES = 1 << 128

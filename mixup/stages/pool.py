@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixup.tables import Snapshot, read_files, scan_files, uncovered
+from mixup.cover import uncovered
+from mixup.tables import Snapshot, read_files, scan_files
 from mixup.workspace import Workspace
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from mixup.commits import write_file
 from mixup.ledger import StageCounts
 from mixup.quality.transition import compress
 from mixup.rater_config import ColumnRater, ReferenceRater
@@ -24,7 +25,7 @@ from mixup.stages.run import (
     run_tasks,
     stage_state,
 )
-from mixup.tables import Snapshot, changed_buckets, read_files, snapshot, write_file
+from mixup.tables import Snapshot, changed_buckets, read_files, snapshot
 from mixup.workspace import Workspace
 
 UNRATED = "unrated"

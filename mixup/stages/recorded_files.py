@@ -9,17 +9,11 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import write_by_bucket, write_file
 from mixup.stages.run import RunContext
 from mixup.stages.sources import SourceFile
 from mixup.stages.streams import UNREACHABLE
-from mixup.tables import (
-    Snapshot,
-    read_files,
-    scan_files,
-    snapshot,
-    write_by_bucket,
-    write_file,
-)
+from mixup.tables import Snapshot, read_files, scan_files, snapshot
 from mixup.workspace import Workspace
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import write_file
+from mixup.cover import is_retryable
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.run import Manifest, RunContext, run_tasks
-from mixup.tables import Snapshot, is_retryable, read_files, write_file
+from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
 
 _IN_FLIGHT = 32

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from mixup.actors.rewards import RewardPools, ScoreRequest
 from mixup.clusters.linearize import embed_text
+from mixup.commits import write_by_bucket
 from mixup.records import TABLES, Turn
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
@@ -27,7 +28,7 @@ from mixup.stages.run import (
     stage_state,
 )
 from mixup.stages.verdicts import Judge
-from mixup.tables import Snapshot, read_files, snapshot, write_by_bucket
+from mixup.tables import Snapshot, read_files, snapshot
 from mixup.text.parse import extract_answer
 from mixup.workspace import Workspace
 

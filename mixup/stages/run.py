@@ -20,10 +20,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from mixup.actors.logs import last_lines
+from mixup.commits import Committer, Completion, WrittenFile, last_completion
 from mixup.errors import StalledError
 from mixup.interrupts import uninterrupted
 from mixup.records import content_key
-from mixup.tables import Committer, Completion, WrittenFile, last_completion, version
+from mixup.tables import version
 from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mixup.commits import write_by_bucket
+from mixup.cover import is_retryable
 from mixup.errors import RecordError
 from mixup.ledger import StageCounts
 from mixup.mixture.items import Item
@@ -15,7 +17,6 @@ from mixup.stages.asking import USED, WAITING
 from mixup.stages.candidates import MADE, Wanted, candidate_row, candidate_table
 from mixup.stages.compact import compact
 from mixup.stages.run import OUTSTANDING, Manifest, RunContext, StageState, Stopwatch
-from mixup.tables import is_retryable, write_by_bucket
 from mixup.workspace import Workspace
 
 RULE = "teacher"

@@ -49,7 +49,7 @@ def teach_by_model(
     """Have the teacher make the items that have no outcome; committed as answers come.
 
     An item without a usable answer has the reason, and is tried again by later runs up to
-    ``tables.MAX_ATTEMPTS`` times where that may help. One that a budget left has no outcome yet.
+    ``cover.MAX_ATTEMPTS`` times where that may help. One that a budget left has no outcome yet.
 
     Raises:
         ModelError: If the endpoint can answer nothing, because of its address, model or key.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from mixup.cover import MAX_ATTEMPTS
 from mixup.errors import LedgerError
 from mixup.ledger import StageCounts
 from mixup.mixture.cut import items_of
@@ -29,7 +30,7 @@ from mixup.stages.run import (
     commit_stream,
 )
 from mixup.stages.writing import Output
-from mixup.tables import MAX_ATTEMPTS, changed_buckets
+from mixup.tables import changed_buckets
 
 _BLOCK_ROWS = 2048
 

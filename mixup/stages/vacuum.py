@@ -18,11 +18,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
+from mixup.commits import HISTORY
 from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Lease
 from mixup.records import TABLES
 from mixup.stages.run import RunContext
-from mixup.tables import HISTORY, open_table, stored_files
+from mixup.tables import open_table, stored_files
 from mixup.workspace import TEMPORARY, Workspace
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import WrittenFile, write_file
 from mixup.stages.pieces import Piece
 from mixup.stages.run import Manifest
-from mixup.tables import Snapshot, WrittenFile, scan_files, write_file
+from mixup.tables import Snapshot, scan_files
 from mixup.workspace import Workspace
 
 Places = set[tuple[str, int]]

@@ -22,6 +22,7 @@ from made_pool import ENCODER
 from memory import Memory
 
 from mixup.actors.resources import cluster
+from mixup.commits import write_file
 from mixup.config import RayConfig
 from mixup.lock import acquire
 from mixup.mixture_config import TextConfig
@@ -34,7 +35,7 @@ from mixup.stages.near_segments import mark_near, near_state
 from mixup.stages.run import Manifest, RunContext
 from mixup.stages.segment import segment_files
 from mixup.stages.teach_rules import rules_teacher, teach_by_rules
-from mixup.tables import read_files, snapshot, write_file
+from mixup.tables import read_files, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 
 SIZES = [int(size) for size in os.environ.get("MIXUP_BENCH_SEGMENTS", "1000,4000").split(",")]

@@ -22,6 +22,7 @@ from memory import Memory
 from real_vectors import needs_pool, real_vectors
 
 from mixup.actors.resources import cluster
+from mixup.commits import write_file
 from mixup.config import RayConfig
 from mixup.lock import acquire
 from mixup.records import TABLES, bucket_of, content_key
@@ -29,7 +30,7 @@ from mixup.refresh_config import CurateConfig
 from mixup.stages.curate import curate_and_cluster
 from mixup.stages.embed import vectors_to_arrow
 from mixup.stages.run import RunContext
-from mixup.tables import read_files, snapshot, write_file
+from mixup.tables import read_files, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 
 ROWS = int(float(os.environ.get("MIXUP_BENCH_ROWS", "20000")))

@@ -17,7 +17,8 @@ from conftest import SHORT, Job
 from kill_table import kill_table
 from processes import end, members, survivors
 
-from mixup.tables import last_completion, row_count
+from mixup.commits import last_completion
+from mixup.tables import row_count
 from mixup.workspace import Workspace
 
 # Small batches and frequent commits: a stage of seconds has a middle in which it can be killed.

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixup.actors.rewards import RewardSettings
+from mixup.commits import Committer, write_by_bucket
 from mixup.lock import acquire
 from mixup.models.encoder import similarity_of
 from mixup.rater_config import ReferenceRater
@@ -18,7 +19,7 @@ from mixup.report.digest import Counts, Digest, ModelUsed, to_json
 from mixup.rewards.rubric import COMPONENTS
 from mixup.stages.publish import point_to
 from mixup.stages.rate import rater_revision
-from mixup.tables import Committer, version, write_by_bucket
+from mixup.tables import version
 from mixup.workspace import Workspace, ensure_workspace
 
 RUN = "20260102T030405-abcdef"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from small_workspace import RELEASE, RUN, make
 
+from mixup.commits import Committer, Completion
 from mixup.lock import acquire
 from mixup.operations.status import status
 from mixup.operations.status_text import status_lines
 from mixup.operations.text import byte_count
 from mixup.records import TABLES
-from mixup.tables import Committer, Completion
 from mixup.workspace import ensure_workspace
 
 NEXT = "20260103T000000-aaaaaa"

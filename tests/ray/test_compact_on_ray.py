@@ -8,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from mixup.commits import write_by_bucket
 from mixup.records import TABLES, content_key
 from mixup.stages.compact import compact
 from mixup.stages.run import RunContext
-from mixup.tables import read_files, snapshot, version, write_by_bucket
+from mixup.tables import read_files, snapshot, version
 from mixup.workspace import ensure_workspace
 
 KEYS = sorted(content_key(number) for number in range(200))

@@ -14,17 +14,12 @@ import pyarrow as pa
 import pytest
 from ray import cloudpickle
 
+from mixup.commits import Completion, write_by_bucket
+from mixup.cover import uncovered
 from mixup.lock import acquire
 from mixup.stages.cover import ActorPool, cover_buckets
 from mixup.stages.run import Manifest, RunContext, commit_stream
-from mixup.tables import (
-    Completion,
-    read_files,
-    row_count,
-    snapshot,
-    uncovered,
-    write_by_bucket,
-)
+from mixup.tables import read_files, row_count, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 
 TASK_SECONDS = 0.4

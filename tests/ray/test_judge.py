@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from chat_server import Reply, Request, chat_server, rates, says
 
+from mixup.commits import write_by_bucket
 from mixup.errors import ModelError
 from mixup.ledger import StageCounts
 from mixup.lock import acquire
@@ -19,7 +20,7 @@ from mixup.rater_config import EndpointJudge, JudgeRater
 from mixup.records import TABLES, Turn, uid_of
 from mixup.stages.judge import judge_records, judge_revision, judge_state
 from mixup.stages.run import Manifest, RunContext
-from mixup.tables import read_files, snapshot, write_by_bucket
+from mixup.tables import read_files, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 
 ROWS = 60

@@ -14,6 +14,7 @@ import pyarrow as pa
 from made_pool import ENCODER, SIMILARITY, in_process
 from made_pool import settings as cell_settings
 
+from mixup.commits import Committer, write_by_bucket, write_file
 from mixup.lock import acquire
 from mixup.mixture.degraded import VariantSettings
 from mixup.mixture.fusion_groups import FusionSettings
@@ -31,7 +32,7 @@ from mixup.stages.run import RunContext, Runner
 from mixup.stages.segment import segment_files
 from mixup.stages.sources import TEXTS, SourceFile, find_files
 from mixup.stages.teach_rules import rules_teacher, teach_by_rules
-from mixup.tables import Committer, read_files, snapshot, write_by_bucket, write_file
+from mixup.tables import read_files, snapshot
 from mixup.workspace import Workspace
 
 TASKS = ("qa", "mcq", "tfq", "cs", "para")

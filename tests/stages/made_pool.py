@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from mixup.actors.rewards import RewardSettings
+from mixup.commits import Committer, write_by_bucket, write_file
 from mixup.config import IngestConfig, Similarity
 from mixup.errors import RecordError
 from mixup.lock import acquire
@@ -24,15 +25,7 @@ from mixup.stages.rate import rater_revision
 from mixup.stages.run import Manifest, RunContext, Runner, Stall
 from mixup.stages.sources import SourceFile
 from mixup.stages.verdicts import Judge
-from mixup.tables import (
-    Committer,
-    Snapshot,
-    read_files,
-    row_count,
-    snapshot,
-    write_by_bucket,
-    write_file,
-)
+from mixup.tables import Snapshot, read_files, row_count, snapshot
 from mixup.text.parse import parse_distilled
 from mixup.workspace import Workspace, ensure_workspace
 

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from mixup.commits import Committer, write_by_bucket
 from mixup.records import TABLES, content_key
 from mixup.stages.compact import merged, merges
-from mixup.tables import Committer, ensure_table, stored_files, version, write_by_bucket
+from mixup.tables import ensure_table, stored_files, version
 from mixup.workspace import Workspace
 
 KEYS = sorted(content_key(number) for number in range(60))

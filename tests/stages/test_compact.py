@@ -94,7 +94,7 @@ def test_the_rows_are_the_same_and_sorted(workspace, name, make):
 
 def test_several_row_groups_are_merged_in_order(workspace, monkeypatch):
     """Row groups of 4 rows in, of 5 out: no file is held whole."""
-    monkeypatch.setattr("mixup.tables.ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr("mixup.commits.ROW_GROUP_ROWS", 4)
     monkeypatch.setattr(module, "ROW_GROUP_ROWS", 5)
     lone = Workspace(workspace.uri, 1)
     commit_one_by_one(lone, "embeddings", [embeddings(KEYS[n::8]) for n in range(8)])

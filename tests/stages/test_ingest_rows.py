@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_pool import INGEST, commit, make_workspace, rows_of, source
 
+from mixup.commits import Committer, write_file
 from mixup.config import IngestConfig
 from mixup.records import TABLES, bucket_of, uid_of
 from mixup.stages import parsed as parsing
@@ -22,7 +23,7 @@ from mixup.stages.sources import Chunk, SourceFile, chunks_of, find_files
 from mixup.stages.streams import RawRow
 from mixup.stages.waves import Wave, waves, writing_tasks
 from mixup.stages.writing import uid_range
-from mixup.tables import Committer, read_files, snapshot, write_file
+from mixup.tables import read_files, snapshot
 from mixup.text.formats import parse_row
 
 FILE = source("/data/pool.jsonl")

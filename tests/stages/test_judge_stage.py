@@ -13,7 +13,9 @@ from chat_server import RATING, Reply, chat_server, rates, says
 from made_pool import commit, make_workspace, rows_of
 from pydantic import SecretStr
 
+from mixup.commits import Committer, write_by_bucket
 from mixup.config_file import load_config
+from mixup.cover import MAX_ATTEMPTS
 from mixup.errors import ConfigError
 from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import ChatEndpoint
@@ -26,7 +28,7 @@ from mixup.stages.judgments import Outcome, _rows, read_answer, write_outcomes
 from mixup.stages.retry import without_retryable
 from mixup.stages.run import Manifest
 from mixup.stages.unjudged import Census, Item, Unjudged, limits
-from mixup.tables import MAX_ATTEMPTS, Committer, snapshot, write_by_bucket
+from mixup.tables import snapshot
 from mixup.text.judging import Judgment, judge_prompt, rating_schema
 
 GOOD = json.dumps(RATING)

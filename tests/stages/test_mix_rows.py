@@ -23,12 +23,12 @@ from made_mixture import (
 from made_pool import make_workspace
 from made_pool import settings as cell_settings
 
+from mixup.commits import Committer, write_by_bucket
 from mixup.errors import MixupError
 from mixup.records import TABLES
 from mixup.refresh_config import CurateConfig
 from mixup.stages.mix_outcomes import PAIRED
 from mixup.stages.run import Stall
-from mixup.tables import Committer, write_by_bucket
 from mixup.text.parse import parse_distilled
 from mixup.text.prompts import target_text
 

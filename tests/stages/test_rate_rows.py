@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_pool import Row, commit, make_workspace, rows_of
 
+from mixup.commits import Committer, write_by_bucket, write_file
 from mixup.rater_config import ColumnRater, ReferenceRater
 from mixup.records import TABLES
 from mixup.stages.rate import (
@@ -18,7 +19,7 @@ from mixup.stages.rate import (
     rater_revision,
 )
 from mixup.stages.run import Manifest
-from mixup.tables import Committer, snapshot, write_by_bucket, write_file
+from mixup.tables import snapshot
 
 FILES = ["f", "g"]
 LABELS = {"bad": 0, "fair": 2, "good": 5, "true": 4, "false": 1, "3": 3}

@@ -4,6 +4,7 @@ import threading
 import pytest
 from made_pool import make_workspace
 
+from mixup.commits import Committer, Completion, WrittenFile
 from mixup.stages import run as running
 from mixup.stages.run import (
     OUTSTANDING,
@@ -14,7 +15,7 @@ from mixup.stages.run import (
     commit_stream,
     stage_state,
 )
-from mixup.tables import Committer, Completion, WrittenFile, ensure_table
+from mixup.tables import ensure_table
 
 FILE = WrittenFile("records", "bucket=3/a.parquet", 3, 10, 1234, '{"numRecords": 10}')
 

@@ -7,10 +7,11 @@ import pytest
 from made_mixture import TASKS, cut, item_files, rows_of, text_files, write_articles
 from made_pool import make_workspace
 
+from mixup.cover import is_retryable
 from mixup.mixture.segments import segment_key
 from mixup.mixture_config import TextConfig
 from mixup.records import Turn, bucket_of, uid_of
-from mixup.tables import is_retryable, read_files, snapshot
+from mixup.tables import read_files, snapshot
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from stored_tables import (
     rows_of,
 )
 
+from mixup.commits import Completion, last_completion, write_by_bucket
 from mixup.errors import TableError
 from mixup.lock import Lease, acquire
 from mixup.stages.compact import merged, merges
@@ -28,15 +29,7 @@ from mixup.stages.vacuum import (
     unneeded_entries,
     unneeded_files,
 )
-from mixup.tables import (
-    Completion,
-    last_completion,
-    row_count,
-    snapshot,
-    stored_files,
-    version,
-    write_by_bucket,
-)
+from mixup.tables import row_count, snapshot, stored_files, version
 from mixup.workspace import Workspace, ensure_workspace
 
 HOUR = 3600.0

@@ -13,6 +13,7 @@ import pytest
 
 import mixup.pipelines.refresh
 from mixup import __version__, cli
+from mixup.commits import Committer, write_by_bucket
 from mixup.config_file import describe
 from mixup.errors import ConfigError, MixupError, ModelError
 from mixup.lock import acquire
@@ -20,7 +21,6 @@ from mixup.mixture_config import MixtureConfig
 from mixup.records import TABLES
 from mixup.refresh_config import RefreshConfig
 from mixup.stages.publish import point_to
-from mixup.tables import Committer, write_by_bucket
 from mixup.workspace import Workspace, ensure_workspace
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ LINES: Mapping[str, int] = {
     **dict.fromkeys(("errors", "config", "rater_config", "refresh_config", "mixture_config"), 0),
     **dict.fromkeys(("config_file", "records"), 0),
     # 1: places, cover and commit, counts and fates, one writer
-    **dict.fromkeys(("workspace", "tables", "ledger", "lock", "interrupts"), 1),
+    **dict.fromkeys(("workspace", "tables", "commits", "cover", "ledger", "lock", "interrupts"), 1),
     # 2: the paper; 2a and 2b do not know each other, 2c may import both
     **dict.fromkeys(("text", "quality"), 2),
     **dict.fromkeys(("clusters", "rewards", "selection", "mixture"), 3),
@@ -47,6 +47,8 @@ SIDEWAYS: Mapping[tuple[str, str], str] = {
     ("config", "records"): "a section's fingerprint is a content key",
     ("records", "errors"): "a row that is no record is one of the failures",
     ("tables", "workspace"): "a table lies in a workspace",
+    ("commits", "tables"): "what is committed is a table's",
+    ("commits", "workspace"): "a table lies in a workspace",
     ("lock", "workspace"): "the lock lies in a workspace",
     ("mixture", "clusters"): "MIXTURE is written in the form in which groups are read (linearize)",
     ("selection", "rewards"): "acceptance is a verdict on the rubric's outcome",

@@ -7,26 +7,19 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from mixup import tables
+from mixup import commits, tables
+from mixup.commits import Committer, Completion, last_completion, write_by_bucket, write_file
 from mixup.errors import TableError
 from mixup.records import TABLES, bucket_of, content_key
 from mixup.tables import (
-    MAX_ATTEMPTS,
-    RETRYABLE,
-    Committer,
-    Completion,
     Snapshot,
     changed_buckets,
     ensure_table,
-    last_completion,
     read_files,
     row_count,
     scan_files,
     snapshot,
-    uncovered,
     version,
-    write_by_bucket,
-    write_file,
 )
 from mixup.workspace import Workspace, ensure_workspace
 
@@ -144,7 +137,7 @@ def test_an_earlier_version_can_be_read_on(workspace):
 
 
 def test_scanning_yields_row_groups(workspace, monkeypatch):
-    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 3)
+    monkeypatch.setattr(commits, "ROW_GROUP_ROWS", 3)
     one = Workspace(workspace.uri, 1)
     commit_records(one, KEYS)
     parts = list(scan_files(one, "records", snapshot(one, "records").paths, ["task", "uid"]))
@@ -185,66 +178,6 @@ def test_a_version_that_never_was_counts_as_gone(workspace):
 
 def test_no_table_has_no_changed_buckets(workspace):
     assert changed_buckets(workspace, snapshot(workspace, "records"), 3) == []
-
-
-def outcomes(*rows: tuple[str, str | None, int | None]) -> pa.Table:
-    keys, reasons, attempts = zip(*rows, strict=True) if rows else ((), (), ())
-    return pa.table(
-        {
-            "uid": pa.array(keys, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
-            "attempts": pa.array(attempts, pa.int32()),
-        }
-    )
-
-
-def missing(found: pa.Table) -> dict[str, int]:
-    return dict(zip(found["uid"].to_pylist(), found["attempts"].to_pylist(), strict=True))
-
-
-def candidates(*keys: str) -> pa.Table:
-    return pa.table({"uid": pa.array(keys, pa.string())})
-
-
-@pytest.mark.parametrize("reason", RETRYABLE)
-def test_a_key_is_covered_by_a_value_a_final_reason_or_spent_attempts(reason):
-    held = outcomes(
-        ("value", None, 1),
-        ("final", "no_direction", 1),
-        ("again", reason, 1),
-        ("nearly", reason, MAX_ATTEMPTS - 1),
-        ("spent", reason, MAX_ATTEMPTS),
-        ("unknown", reason, None),
-        ("stranger", None, 1),
-    )
-    keys = candidates("value", "final", "again", "nearly", "spent", "unknown", "new")
-    assert missing(uncovered(keys, held, "uid")) == {
-        "again": 1,
-        "nearly": MAX_ATTEMPTS - 1,
-        "unknown": 0,
-        "new": 0,
-    }
-
-
-def test_a_later_value_covers_an_earlier_failure():
-    held = outcomes(("a", "timeout", 1), ("a", None, 2), ("b", "timeout", 1), ("b", "timeout", 2))
-    assert missing(uncovered(candidates("a", "b"), held, "uid")) == {"b": 2}
-
-
-def test_nothing_held_leaves_all_and_nothing_asked_leaves_nothing():
-    assert missing(uncovered(candidates("a", "b"), outcomes(), "uid")) == {"a": 0, "b": 0}
-    assert uncovered(candidates(), outcomes(("a", None, 1)), "uid").num_rows == 0
-
-
-def test_a_table_without_reasons_covers_by_being_there():
-    held = pa.table({"uid": pa.chunked_array([["a"], ["c"]])})
-    found = uncovered(candidates("a", "b", "c", "d"), held, "uid")
-    assert found["uid"].to_pylist() == ["b", "d"]
-
-
-def test_chunked_candidates_are_compared_whole():
-    keys = pa.table({"uid": pa.chunked_array([["a"], ["b", "c"]])})
-    assert missing(uncovered(keys, outcomes(("b", None, 1)), "uid")) == {"a": 0, "c": 0}
 
 
 @pytest.mark.parametrize(("name", "bucket"), [("records", None), ("files", 0)])
@@ -301,7 +234,7 @@ def test_replacing_is_one_commit_of_delete_and_add(workspace):
 
 def test_commits_wait_for_the_interval(workspace, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(tables.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(commits.time, "monotonic", lambda: now[0])
     writer = committer(workspace, "records", interval_s=5.0)
     for second, key in enumerate(KEYS[:20]):
         now[0] = 100.0 + second
@@ -339,7 +272,7 @@ def test_a_commit_says_who_made_it_and_what_it_holds(workspace):
     assert document["token"] == 3
     assert document["rows"] == 40
     assert document["files"] == len(snapshot(workspace, "records").paths)
-    assert table.transaction_version(tables.FENCE) == 3
+    assert table.transaction_version(commits.FENCE) == 3
 
 
 def test_a_crash_between_writing_and_committing_leaves_an_orphan_and_no_row(workspace):
@@ -370,7 +303,7 @@ def test_a_token_that_passes_while_a_commit_is_made_is_refused(workspace, monkey
     slow.add(write_by_bucket(workspace, "records", records(KEYS)))
     stale = DeltaTable(workspace.table_uri("records"))
     commit_records(workspace, KEYS, token=2)
-    monkeypatch.setattr(tables, "DeltaTable", lambda uri: stale)
+    monkeypatch.setattr(commits, "DeltaTable", lambda uri: stale)
     with pytest.raises(TableError, match="another writer committed meanwhile"):
         slow.commit()
     monkeypatch.undo()
@@ -407,12 +340,14 @@ def test_columns_that_came_later_are_added_and_null_in_older_files(workspace, mo
     now = TABLES["places"]
     fields = [field for field in now.schema if field.name != "visits"]
     older = {**TABLES, "places": dataclasses.replace(now, schema=pa.schema(fields))}
-    monkeypatch.setattr(tables, "TABLES", older)
+    for module in (tables, commits):
+        monkeypatch.setattr(module, "TABLES", older)
     rows = pa.table({"uid": [KEYS[0]], "fit": ["f"], "cell": pa.array([3], pa.int32())})
     committer(workspace, "places").add(
         [write_file(workspace, "places", rows, bucket_of(KEYS[0], 4))]
     )
-    monkeypatch.setattr(tables, "TABLES", TABLES)
+    for module in (tables, commits):
+        monkeypatch.setattr(module, "TABLES", TABLES)
     (path,) = snapshot(workspace, "places").paths
     (old,) = read_files(workspace, "places", [path], ["uid", "visits"]).to_pylist()
     assert old == {"uid": KEYS[0], "visits": None}

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixup.cover import RETRYABLE
 from mixup.errors import RecordError
 from mixup.models.endpoint import UNANSWERED
 from mixup.records import estimated_tokens
-from mixup.tables import RETRYABLE
 from mixup.text.judging import (
     KEYS,
     KINDS,
