@@ -33,7 +33,8 @@ from mixup.rater_config import ReferenceRater
 from mixup.refresh_config import RefreshConfig
 from mixup.stages.curate import curate_and_cluster, curate_state
 from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensure_questions
-from mixup.stages.distill import distill, distill_state, engine_demand
+from mixup.stages.distill import distill, distill_state
+from mixup.stages.distill_engine import engine_demand
 from mixup.stages.dropped import check_outcomes, check_quarantine
 from mixup.stages.duplicate_pairs import duplicate_pairs
 from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state

@@ -23,7 +23,7 @@ from mixup.stages.decontaminate import (
     evaluation_files,
     questions_revision,
 )
-from mixup.stages.distill import Distiller, distill_state
+from mixup.stages.distill import distill_state
 from mixup.stages.embed import embed_state
 from mixup.stages.judge import check_judge
 from mixup.stages.publish import (
@@ -39,6 +39,7 @@ from mixup.stages.run import RunContext
 from mixup.stages.scores import effective_votes
 from mixup.stages.sources import SourceFile, find_files
 from mixup.stages.survey import SURVEYED
+from mixup.stages.undistilled import Distiller
 from mixup.stages.verdicts import Judge
 from mixup.tables import version
 from mixup.text.prompts import answer_pattern

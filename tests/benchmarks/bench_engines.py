@@ -35,10 +35,11 @@ from mixup.quality.transition import fit_transition
 from mixup.records import uid_of
 from mixup.refresh_config import DistillConfig, RewardConfig
 from mixup.stages.cover import ActorPool, cover_buckets
-from mixup.stages.distill import _WANTED, Distiller, _EngineActor, _parsed, render_prompt
+from mixup.stages.distill_engine import DistillerEngine, _parsed
 from mixup.stages.embed import _TO_EMBED, _EmbedActor, embed_spans
 from mixup.stages.reward import score_request
 from mixup.stages.run import Manifest
+from mixup.stages.undistilled import WANTED, Distiller, render_prompt
 from mixup.text.formats import parse_row
 from mixup.text.tasks import TASKS, detect_task
 
@@ -136,8 +137,8 @@ def _scored(batch: pa.Table, pools: RewardPools | None) -> pa.Table:
 def _pool_rate(rows: list[dict], pools: RewardPools | None) -> float:
     """Tokens per second of the engine pool, from its first request to its last answer."""
     size = DISTILL.batch_clusters
-    work = ActorPool(_EngineActor, (Distiller(DISTILL, "r", 0),), 1, size, 1.25, 0.0, CALLS)
-    source = partial(_blocks, rows=rows, schema=_WANTED, size=size)
+    work = ActorPool(DistillerEngine, (Distiller(DISTILL, "r", 0),), 1, size, 1.25, 0.0, CALLS)
+    source = partial(_blocks, rows=rows, schema=WANTED, size=size)
     found = list(cover_buckets([0], source, work, partial(_scored, pools=pools)))
     spans = [span for manifest in found for span in manifest.spans]
     tokens = sum(manifest.counts.get("tokens", 0) for manifest in found)
