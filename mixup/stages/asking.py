@@ -20,7 +20,7 @@ from mixup.models.budget import Budget, Prices
 from mixup.models.endpoint import Answer, ChatEndpoint
 from mixup.rater_config import EndpointJudge
 from mixup.stages.cover import TASK_CPUS
-from mixup.stages.run import Manifest
+from mixup.stages.manifests import Manifest
 
 WAITING = "waiting"
 """Items that the run's budget, or the endpoint, left for the next run; they have no outcome."""

@@ -13,11 +13,12 @@ from functools import reduce
 from mixup.stages.cell_rows import CurationWork, cells_of
 from mixup.stages.cell_tasks import by_bucket, groups_of, outcomes_by_key
 from mixup.stages.curate_cell import Scoring, curate_cell
+from mixup.stages.manifests import commit_stream
 from mixup.stages.outcomes import gather_clusters, gather_curation
 from mixup.stages.pieces import Piece
 from mixup.stages.placing import Placement
 from mixup.stages.reference_fit import CountedCells, Shares, count_cells, save_library
-from mixup.stages.run import RunContext, commit_stream
+from mixup.stages.run import RunContext
 
 OUTCOMES = ("curation", "clusters")
 

@@ -23,16 +23,10 @@ from mixup.records import Turn, bucket_of, content_key
 from mixup.selection.licences import allowed
 from mixup.stages.candidates import Teaching, is_used
 from mixup.stages.compact import compact
+from mixup.stages.manifests import Manifest, commit_stream
 from mixup.stages.parsed import parsed_table
 from mixup.stages.pieces import STAGING, Piece, PieceWriter, staging
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    stage_state,
-)
+from mixup.stages.run import RunContext, StageState, Stopwatch, stage_state
 from mixup.stages.sources import SourceFile
 from mixup.stages.writing import write_partition
 from mixup.tables import read_files, scan_files, snapshot

@@ -20,7 +20,8 @@ from mixup.commits import ROW_GROUP_ROWS, Committer, WrittenFile, new_path, stat
 from mixup.errors import TableError
 from mixup.records import TABLES
 from mixup.stages.cover import TASK_CPUS
-from mixup.stages.run import Manifest, RunContext, commit_stream, run_tasks
+from mixup.stages.manifests import Manifest, commit_stream, run_tasks
+from mixup.stages.run import RunContext
 from mixup.tables import StoredFile, ensure_table, read_files, scan_files, stored_files
 from mixup.workspace import Workspace
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mixup.stages.run import Manifest
+from mixup.stages.manifests import Manifest
 
 TASK_CPUS = 0.1
 """CPUs that Ray books for a light task, so that actors which hold the rest cannot starve it."""

@@ -32,16 +32,9 @@ from mixup.selection.decontaminate import (
 from mixup.selection.questions import QUESTION_COLUMNS, question_columns, question_of
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
+from mixup.stages.manifests import Manifest, commit_stream, run_tasks
 from mixup.stages.rows import RawRow, read_rows
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    run_tasks,
-    stage_state,
-)
+from mixup.stages.run import RunContext, StageState, Stopwatch, stage_state
 from mixup.stages.sources import Chunk, SourceFile, find_files
 from mixup.tables import Snapshot, changed_buckets, read_files, scan_files, snapshot
 from mixup.text.formats import decode_line

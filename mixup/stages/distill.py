@@ -20,16 +20,9 @@ from mixup.stages.distill_engine import (
     engine_pool,
     parse_and_score,
 )
+from mixup.stages.manifests import Span, commit_stream, run_tasks
 from mixup.stages.reward import reward_state
-from mixup.stages.run import (
-    RunContext,
-    Span,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    run_tasks,
-    stage_state,
-)
+from mixup.stages.run import RunContext, StageState, Stopwatch, stage_state
 from mixup.stages.undistilled import WANTED, Distiller, Undistilled, clusters_in_scope
 from mixup.stages.verdicts import Judge
 from mixup.tables import snapshot

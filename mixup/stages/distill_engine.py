@@ -18,8 +18,8 @@ from mixup.models.generator import CALLS, Generation, GenerationRequest, VllmGen
 from mixup.records import TABLES
 from mixup.refresh_config import DistillConfig
 from mixup.stages.cover import ActorPool
+from mixup.stages.manifests import Manifest
 from mixup.stages.reward import score_samples
-from mixup.stages.run import Manifest
 from mixup.stages.undistilled import WANTED, Distiller
 from mixup.text.parse import parse_distilled
 from mixup.text.prompts import answer_pattern

@@ -21,16 +21,9 @@ from mixup.models.encoder import SentenceEncoder
 from mixup.records import Turn
 from mixup.stages.compact import compact
 from mixup.stages.cover import ActorPool, cover_buckets
+from mixup.stages.manifests import Manifest, Span, commit_stream
 from mixup.stages.pool import missing_keys, records_of
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    Span,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    stage_state,
-)
+from mixup.stages.run import RunContext, StageState, Stopwatch, stage_state
 from mixup.tables import Snapshot, changed_buckets, read_files, snapshot
 from mixup.workspace import Workspace
 

@@ -21,9 +21,10 @@ from mixup.clusters.partition import fit_cells
 from mixup.records import content_key
 from mixup.stages.cell import CellSettings
 from mixup.stages.cell_division import divisions
+from mixup.stages.manifests import Manifest, commit_stream
 from mixup.stages.placing import PlacedBucket, Placement, place_bucket
 from mixup.stages.pool_rows import drawn_vectors, is_usable
-from mixup.stages.run import Manifest, RunContext, commit_stream
+from mixup.stages.run import RunContext
 from mixup.tables import Snapshot, scan_files, snapshot
 from mixup.workspace import Workspace
 

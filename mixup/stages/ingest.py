@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from mixup.config import IngestConfig
 from mixup.ledger import StageCounts
 from mixup.stages.compact import compact
+from mixup.stages.manifests import Manifest
 from mixup.stages.parsed import parsed_blocks
 from mixup.stages.pieces import Piece, PieceWriter
-from mixup.stages.run import Manifest, RunContext, Stopwatch, stage_state
+from mixup.stages.run import RunContext, Stopwatch, stage_state
 from mixup.stages.sources import SourceFile
 from mixup.stages.streams import UNREACHABLE
 from mixup.stages.waves import Reading, Staged, Wave, read_in_waves

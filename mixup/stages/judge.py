@@ -21,16 +21,9 @@ from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
 from mixup.stages.judge_endpoint import endpoint_manifests
 from mixup.stages.judge_engine import engine_manifests
+from mixup.stages.manifests import Manifest, commit_stream
 from mixup.stages.retry import clear_retryable
-from mixup.stages.run import (
-    OUTSTANDING,
-    Manifest,
-    RunContext,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    stage_state,
-)
+from mixup.stages.run import OUTSTANDING, RunContext, StageState, Stopwatch, stage_state
 from mixup.stages.sources import refuse_credentials
 from mixup.stages.unjudged import Census, Unjudged, limits
 from mixup.tables import changed_buckets, snapshot

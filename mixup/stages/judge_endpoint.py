@@ -11,7 +11,7 @@ from mixup.models.endpoint import Answer, ChatEndpoint
 from mixup.rater_config import EndpointJudge
 from mixup.stages.asking import Asking, Stop, budget_of, manifests_of_asking, written
 from mixup.stages.judgments import Outcome, read_answer, write_outcomes
-from mixup.stages.run import Manifest
+from mixup.stages.manifests import Manifest
 from mixup.stages.unjudged import Item, Unjudged
 from mixup.text.judging import rating_schema
 

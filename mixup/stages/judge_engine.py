@@ -20,7 +20,7 @@ from mixup.stages.engine_answers import (
     tokens_used,
 )
 from mixup.stages.judgments import Outcome, read_answer, write_outcomes
-from mixup.stages.run import Manifest
+from mixup.stages.manifests import Manifest
 from mixup.stages.unjudged import Unjudged
 from mixup.text.judging import rating_pattern
 

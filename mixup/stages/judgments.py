@@ -13,7 +13,8 @@ from mixup.cover import is_retryable
 from mixup.errors import RecordError
 from mixup.quality.transition import compress
 from mixup.records import TABLES
-from mixup.stages.run import OUTSTANDING, Manifest
+from mixup.stages.manifests import Manifest
+from mixup.stages.run import OUTSTANDING
 from mixup.text.judging import Judgment, parse_judgment
 from mixup.workspace import Workspace
 

@@ -25,19 +25,13 @@ from mixup.stages.cell_tasks import (
     staged_rows,
 )
 from mixup.stages.compact import compact
+from mixup.stages.manifests import commit_stream
 from mixup.stages.mix_cell import mix_cell
 from mixup.stages.mix_outcomes import PAIRED, gather
 from mixup.stages.mix_rows import MixSettings, MixWork, stage_mix_rows
 from mixup.stages.pieces import Piece, staging
 from mixup.stages.placing import Placement
-from mixup.stages.run import (
-    OUTSTANDING,
-    RunContext,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    stage_state,
-)
+from mixup.stages.run import OUTSTANDING, RunContext, StageState, Stopwatch, stage_state
 
 OUTCOMES = ("mixture", "targets")
 _INPUTS = ("occurrences", "records", "embeddings", "ratings")

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.errors import LedgerError
+from mixup.stages.manifests import Manifest
 from mixup.stages.mix_rows import MixWork
 from mixup.stages.outcomes import NO_EMBEDDING, of_cells, read_pieces, written
 from mixup.stages.pieces import Piece
 from mixup.stages.pool_rows import pool_rows
-from mixup.stages.run import Manifest
 from mixup.tables import read_files
 
 PAIRED = "paired"

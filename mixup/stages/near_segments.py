@@ -20,15 +20,9 @@ from mixup.ledger import StageCounts
 from mixup.mixture.near_text import HASHES, bands_of, leaders_of
 from mixup.records import bucket_of
 from mixup.stages.compact import compact
+from mixup.stages.manifests import Manifest, commit_stream
 from mixup.stages.pieces import STAGING, Piece, PieceWriter, by_partition, staging
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    stage_state,
-)
+from mixup.stages.run import RunContext, StageState, Stopwatch, stage_state
 from mixup.tables import Snapshot, read_files, scan_files, snapshot
 from mixup.workspace import Workspace
 

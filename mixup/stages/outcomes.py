@@ -17,9 +17,9 @@ from mixup.errors import LedgerError
 from mixup.records import TABLES
 from mixup.stages.cell_rows import CurationWork
 from mixup.stages.curate_cell import UNRATED
+from mixup.stages.manifests import Manifest
 from mixup.stages.pieces import Piece
 from mixup.stages.pool_rows import pool_rows
-from mixup.stages.run import Manifest
 from mixup.tables import read_files
 from mixup.workspace import Workspace
 

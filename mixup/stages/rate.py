@@ -15,16 +15,9 @@ from mixup.rater_config import ColumnRater, ReferenceRater
 from mixup.records import content_key
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
+from mixup.stages.manifests import Manifest, commit_stream, run_tasks
 from mixup.stages.pool import pool_by_age
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    StageState,
-    Stopwatch,
-    commit_stream,
-    run_tasks,
-    stage_state,
-)
+from mixup.stages.run import RunContext, StageState, Stopwatch, stage_state
 from mixup.tables import Snapshot, changed_buckets, read_files, snapshot
 from mixup.workspace import Workspace
 

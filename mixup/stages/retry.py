@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from mixup.commits import write_file
 from mixup.cover import is_retryable
 from mixup.stages.cover import TASK_CPUS
-from mixup.stages.run import Manifest, RunContext, run_tasks
+from mixup.stages.manifests import Manifest, run_tasks
+from mixup.stages.run import RunContext
 from mixup.tables import Snapshot, read_files
 from mixup.workspace import Workspace
 

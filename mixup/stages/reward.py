@@ -19,14 +19,8 @@ from mixup.commits import write_by_bucket
 from mixup.records import TABLES, Turn
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    StageState,
-    commit_stream,
-    run_tasks,
-    stage_state,
-)
+from mixup.stages.manifests import Manifest, commit_stream, run_tasks
+from mixup.stages.run import RunContext, StageState, stage_state
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files, snapshot
 from mixup.text.parse import extract_answer

@@ -22,8 +22,9 @@ from mixup.records import bucket_of
 from mixup.stages.articles import read_articles
 from mixup.stages.compact import compact
 from mixup.stages.cut_article import CUT, cut_article
+from mixup.stages.manifests import Manifest
 from mixup.stages.pieces import Piece, PieceWriter
-from mixup.stages.run import Manifest, RunContext, Stopwatch
+from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.sources import SourceFile
 from mixup.stages.streams import UNREACHABLE
 from mixup.stages.waves import Reading, Staged, Wave, read_in_waves

@@ -33,8 +33,9 @@ from mixup.report.timeline import EngineUse, engine_use, timeline_of
 from mixup.rewards.rubric import COMPONENTS
 from mixup.selection.acceptance import CONTAMINATED
 from mixup.stages.fitted_cells import FittedCells
+from mixup.stages.manifests import SPANS_KEPT, Span
 from mixup.stages.publish import ReleaseFiles
-from mixup.stages.run import SPANS_KEPT, RunContext, Span
+from mixup.stages.run import RunContext
 from mixup.stages.select import Selection
 from mixup.stages.summary_scores import curation_of
 from mixup.stages.survey import (

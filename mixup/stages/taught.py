@@ -16,7 +16,8 @@ from mixup.mixture.teaching import read_item
 from mixup.stages.asking import USED, WAITING
 from mixup.stages.candidates import MADE, Wanted, candidate_row, candidate_table
 from mixup.stages.compact import compact
-from mixup.stages.run import OUTSTANDING, Manifest, RunContext, StageState, Stopwatch
+from mixup.stages.manifests import Manifest
+from mixup.stages.run import OUTSTANDING, RunContext, StageState, Stopwatch
 from mixup.workspace import Workspace
 
 RULE = "teacher"

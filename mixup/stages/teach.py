@@ -13,8 +13,9 @@ from mixup.models.folders import model_revision
 from mixup.records import content_key
 from mixup.stages.asking import WAITING, Stop, key_of
 from mixup.stages.candidates import Teaching, wanted_items
+from mixup.stages.manifests import Manifest, commit_stream
 from mixup.stages.retry import clear_retryable
-from mixup.stages.run import Manifest, RunContext, StageState, Stopwatch, commit_stream
+from mixup.stages.run import RunContext, StageState, Stopwatch
 from mixup.stages.taught import finish_teaching
 from mixup.stages.teach_endpoint import endpoint_items
 from mixup.stages.teach_engine import engine_items

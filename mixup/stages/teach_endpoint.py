@@ -12,7 +12,7 @@ from mixup.mixture_config import EndpointTeacher
 from mixup.models.endpoint import Answer, ChatEndpoint
 from mixup.stages.asking import Asking, Stop, budget_of, manifests_of_asking, written
 from mixup.stages.candidates import Teaching, Wanted, wanted_items
-from mixup.stages.run import Manifest
+from mixup.stages.manifests import Manifest
 from mixup.stages.taught import Taught, taught, write_taught
 
 

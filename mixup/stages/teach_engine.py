@@ -22,7 +22,7 @@ from mixup.stages.engine_answers import (
     silence,
     tokens_used,
 )
-from mixup.stages.run import Manifest
+from mixup.stages.manifests import Manifest
 from mixup.stages.taught import taught, write_taught
 
 _SEGMENT = ("key", "article", "title", "text")

@@ -22,13 +22,8 @@ from mixup.stages.candidates import (
     wanted_items,
 )
 from mixup.stages.compact import compact
-from mixup.stages.run import (
-    Manifest,
-    RunContext,
-    StageState,
-    Stopwatch,
-    commit_stream,
-)
+from mixup.stages.manifests import Manifest, commit_stream
+from mixup.stages.run import RunContext, StageState, Stopwatch
 from mixup.stages.writing import Output
 from mixup.tables import changed_buckets
 

@@ -18,9 +18,10 @@ from typing import Generic, TypeVar
 
 from mixup.config import IngestConfig
 from mixup.mixture_config import TextConfig
+from mixup.stages.manifests import Manifest, commit_stream
 from mixup.stages.pieces import STAGING, Piece, clear_staging
 from mixup.stages.recorded_files import forget_unreachable, record_files, with_rows_of
-from mixup.stages.run import Manifest, RunContext, commit_stream
+from mixup.stages.run import RunContext
 from mixup.stages.sources import Chunk, SourceFile, chunks_of
 from mixup.tables import Snapshot, snapshot
 from mixup.workspace import Workspace

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.commits import WrittenFile, write_file
+from mixup.stages.manifests import Manifest
 from mixup.stages.pieces import Piece
-from mixup.stages.run import Manifest
 from mixup.tables import Snapshot, scan_files
 from mixup.workspace import Workspace
 

@@ -37,8 +37,8 @@ from mixup.refresh_config import DistillConfig, RewardConfig
 from mixup.stages.cover import ActorPool, cover_buckets
 from mixup.stages.distill_engine import DistillerEngine, _parsed
 from mixup.stages.embed import _TO_EMBED, _EmbedActor, embed_spans
+from mixup.stages.manifests import Manifest
 from mixup.stages.reward import score_request
-from mixup.stages.run import Manifest
 from mixup.stages.undistilled import WANTED, Distiller, render_prompt
 from mixup.text.formats import parse_row
 from mixup.text.tasks import TASKS, detect_task

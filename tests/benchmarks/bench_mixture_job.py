@@ -30,9 +30,10 @@ from mixup.records import content_key
 from mixup.stages.candidates import Teaching, teach_state
 from mixup.stages.collect import collect, collect_state
 from mixup.stages.embed import vectors_to_arrow
+from mixup.stages.manifests import Manifest
 from mixup.stages.mix import mix
 from mixup.stages.near_segments import mark_near, near_state
-from mixup.stages.run import Manifest, RunContext
+from mixup.stages.run import RunContext
 from mixup.stages.segment import segment_files
 from mixup.stages.teach_rules import rules_teacher, teach_by_rules
 from mixup.tables import read_files, snapshot

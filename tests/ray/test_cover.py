@@ -18,7 +18,8 @@ from mixup.commits import Completion, write_by_bucket
 from mixup.cover import uncovered
 from mixup.lock import acquire
 from mixup.stages.cover import ActorPool, cover_buckets
-from mixup.stages.run import Manifest, RunContext, commit_stream
+from mixup.stages.manifests import Manifest, commit_stream
+from mixup.stages.run import RunContext
 from mixup.tables import read_files, row_count, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 

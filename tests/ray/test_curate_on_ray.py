@@ -14,7 +14,8 @@ from made_pool import Row, add, in_process, make_workspace, rows_of, settings
 from mixup.lock import acquire
 from mixup.refresh_config import CurateConfig
 from mixup.stages.curate import curate_and_cluster, curate_state
-from mixup.stages.run import RunContext, Runner, Stall, on_ray
+from mixup.stages.manifests import Stall
+from mixup.stages.run import RunContext, Runner, on_ray
 
 POOL = [
     Row(f"r{topic}-{variant}", topic, variant, overall=(2.0, 9.0, None)[variant % 3])

@@ -17,7 +17,7 @@ from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.logs import last_lines
 from mixup.errors import StalledError
 from mixup.stages.cover import ActorPool, cover_buckets
-from mixup.stages.run import Manifest, Stall, commit_stream
+from mixup.stages.manifests import Manifest, Stall, commit_stream
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,8 @@ from mixup.lock import acquire
 from mixup.rater_config import EndpointJudge, JudgeRater
 from mixup.records import TABLES, Turn, uid_of
 from mixup.stages.judge import judge_records, judge_revision, judge_state
-from mixup.stages.run import Manifest, RunContext
+from mixup.stages.manifests import Manifest
+from mixup.stages.run import RunContext
 from mixup.tables import read_files, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 

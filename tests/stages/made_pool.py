@@ -21,8 +21,9 @@ from mixup.records import TABLES, Turn, content_key, estimated_tokens, uid_of
 from mixup.refresh_config import ClusterConfig, CurateConfig, RewardConfig
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate import curate_cells
+from mixup.stages.manifests import Manifest, Stall
 from mixup.stages.rate import rater_revision
-from mixup.stages.run import Manifest, RunContext, Runner, Stall
+from mixup.stages.run import RunContext, Runner
 from mixup.stages.sources import SourceFile
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files, row_count, snapshot

@@ -15,10 +15,10 @@ from mixup.stages import parsed as parsing
 from mixup.stages import pieces as shuffling
 from mixup.stages import writing
 from mixup.stages.ingest import stage_chunks, write_pieces
+from mixup.stages.manifests import Manifest
 from mixup.stages.parsed import PARSED, parsed_blocks, parsed_fields, parsed_table
 from mixup.stages.pieces import PieceWriter
 from mixup.stages.recorded_files import unread_files
-from mixup.stages.run import Manifest
 from mixup.stages.sources import Chunk, SourceFile, chunks_of, find_files
 from mixup.stages.streams import RawRow
 from mixup.stages.waves import Wave, waves, writing_tasks

@@ -25,8 +25,8 @@ from mixup.stages.asking import Stop
 from mixup.stages.judge import check_judge, judge_revision
 from mixup.stages.judge_endpoint import Judging, _EndpointActor
 from mixup.stages.judgments import Outcome, _rows, read_answer, write_outcomes
+from mixup.stages.manifests import Manifest
 from mixup.stages.retry import without_retryable
-from mixup.stages.run import Manifest
 from mixup.stages.unjudged import Census, Item, Unjudged, limits
 from mixup.tables import snapshot
 from mixup.text.judging import Judgment, judge_prompt, rating_schema

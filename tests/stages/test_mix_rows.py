@@ -27,8 +27,8 @@ from mixup.commits import Committer, write_by_bucket
 from mixup.errors import MixupError
 from mixup.records import TABLES
 from mixup.refresh_config import CurateConfig
+from mixup.stages.manifests import Stall
 from mixup.stages.mix_outcomes import PAIRED
-from mixup.stages.run import Stall
 from mixup.text.parse import parse_distilled
 from mixup.text.prompts import target_text
 

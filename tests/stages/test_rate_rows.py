@@ -11,6 +11,7 @@ from made_pool import Row, commit, make_workspace, rows_of
 from mixup.commits import Committer, write_by_bucket, write_file
 from mixup.rater_config import ColumnRater, ReferenceRater
 from mixup.records import TABLES
+from mixup.stages.manifests import Manifest
 from mixup.stages.rate import (
     BAD_RATING,
     UNRATED,
@@ -18,7 +19,6 @@ from mixup.stages.rate import (
     observed_rating,
     rater_revision,
 )
-from mixup.stages.run import Manifest
 from mixup.tables import snapshot
 
 FILES = ["f", "g"]

@@ -5,16 +5,9 @@ import pytest
 from made_pool import make_workspace
 
 from mixup.commits import Committer, Completion, WrittenFile
-from mixup.stages import run as running
-from mixup.stages.run import (
-    OUTSTANDING,
-    SPANS_KEPT,
-    Manifest,
-    RunContext,
-    StageState,
-    commit_stream,
-    stage_state,
-)
+from mixup.stages import manifests as streaming
+from mixup.stages.manifests import SPANS_KEPT, Manifest, commit_stream
+from mixup.stages.run import OUTSTANDING, RunContext, StageState, stage_state
 from mixup.tables import ensure_table
 
 FILE = WrittenFile("records", "bucket=3/a.parquet", 3, 10, 1234, '{"numRecords": 10}')
@@ -155,14 +148,14 @@ def test_the_spans_that_are_kept_are_bounded():
 
 def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, caplog):
     now = [0.0]
-    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(streaming.time, "monotonic", lambda: now[0])
 
     class Slow(Spy):
         def add(self, files, removed=None):
             now[0] += 10.0
 
     manifests = [Manifest(counts={"rows": 7})] * 10
-    with caplog.at_level(logging.INFO, "mixup.stages.run"):
+    with caplog.at_level(logging.INFO, "mixup.stages.manifests"):
         commit_stream(manifests, Slow(), stage="embed", unit="rows")
     assert caplog.messages == [
         "embed: 21 rows so far",

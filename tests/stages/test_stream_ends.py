@@ -11,7 +11,7 @@ import pytest
 
 from mixup.errors import StalledError
 from mixup.interrupts import Terminated, raise_on_sigterm, same_signals
-from mixup.stages.run import Manifest, Stall, commit_stream
+from mixup.stages.manifests import Manifest, Stall, commit_stream
 
 
 class Recorder:

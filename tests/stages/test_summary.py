@@ -13,7 +13,8 @@ from mixup.quality.calibration import calibration_counts
 from mixup.refresh_config import CurateConfig, RefreshConfig
 from mixup.report.digest import StageRow
 from mixup.stages.fitted_cells import FittedCells
-from mixup.stages.run import SPANS_KEPT, RunContext
+from mixup.stages.manifests import SPANS_KEPT
+from mixup.stages.run import RunContext
 from mixup.stages.summary import _engine, _spans, stage_row, stage_rows
 from mixup.stages.summary_scores import curation_of
 from mixup.stages.survey import Survey
