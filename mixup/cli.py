@@ -122,6 +122,7 @@ class _Parser(argparse.ArgumentParser):
     config_of: Callable[[], type[Section]] | None = None
 
     def format_help(self) -> str:
+        """The help, and below it the config's keys where the command is a job."""
         if self.config_of is None:
             return super().format_help()
         from mixup.config_file import describe
@@ -337,6 +338,7 @@ class _Line(logging.Formatter):
     """One line per event: the time and the message, on a terminal above a progress bar."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line, and a cause's traceback below it."""
         text = " ".join(record.getMessage().split())
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         line = f"{self.formatTime(record, '%H:%M:%S')} {mark}{text}"
@@ -347,6 +349,7 @@ class _Handler(logging.StreamHandler):
     """Writes to stderr, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
         if not self.stream.isatty():
             super().emit(record)
             return

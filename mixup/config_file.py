@@ -52,6 +52,11 @@ class _Loader(yaml.SafeLoader):
     """YAML that refuses a key which stands twice: the reader would take the last, unsaid."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node.
+
+        Raises:
+            YAMLError: If a key stands twice.
+        """
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":

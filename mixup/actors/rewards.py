@@ -181,6 +181,7 @@ class _EncoderActor:
         )
 
     def encode(self, texts: Sequence[str]) -> tuple[Texts, Span]:
+        """The vectors of some texts, and when they were made; a text that is given up is named."""
         start = time.time()
         found = self._guard.run(
             [content_key(text) for text in texts],
@@ -205,6 +206,7 @@ class _ComponentActor:
     def score(
         self, requests: Sequence[ScoreRequest], encoded: tuple[Texts, Span] | None = None
     ) -> tuple[list[Score], Span]:
+        """The scores of some pairs, in their order, and when they were made."""
         start = time.time()
         texts = None if encoded is None else encoded[0]
         found = self._guard.run(

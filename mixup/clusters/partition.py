@@ -131,6 +131,7 @@ class _Tree:
         self.salts += [BY_CENTROID] * children
 
     def cells(self, similarity: float) -> Cells:
+        """The tree as it is now, whose rows have this mean similarity to their centroids."""
         return Cells(
             np.concatenate(self.centroids),
             np.array(self.nodes, dtype=np.int32),

@@ -160,6 +160,7 @@ class _Files:
         return self
 
     def add(self, record: MixtureRecord) -> None:
+        """Write a pair."""
         row = self._form(record)
         self._lines.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
         self._held.append(row)

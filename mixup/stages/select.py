@@ -19,6 +19,7 @@ from mixup.ledger import (
 from mixup.refresh_config import SelectConfig
 from mixup.selection.mixing import MixSizes, mix
 from mixup.stages.cover import TASK_CPUS
+from mixup.stages.manifests import run_tasks
 from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.survey import SURVEYED, Survey, SurveySettings, survey_bucket
 from mixup.tables import Snapshot
@@ -57,15 +58,10 @@ def survey_pool(
 
     task = ray.remote(num_cpus=TASK_CPUS)(survey_bucket)
     survey = Survey(settings.limit)
-    waiting = sorted({bucket for name in SURVEYED for bucket in tables[name].buckets}, reverse=True)
-    running: set = set()
-    while waiting or running:
-        while waiting and len(running) < _IN_FLIGHT:
-            bucket = waiting.pop()
-            running.add(task.remote(context.workspace, tables, bucket, context.pool, settings))
-        (done, *_), rest = ray.wait(list(running), num_returns=1)
-        running = set(rest)
-        survey.merge(ray.get(done))
+    buckets = sorted({bucket for name in SURVEYED for bucket in tables[name].buckets})
+    calls = [(context.workspace, tables, bucket, context.pool, settings) for bucket in buckets]
+    for found in run_tasks(task, calls, in_flight=_IN_FLIGHT):
+        survey.merge(found)
     return survey
 
 
@@ -93,38 +89,19 @@ def select(
     survey = survey_pool(context, tables, settings)
     originals = survey.originals.keys if survey.originals else []
     distilled = _distinct(survey, set(originals))
-    sizes = mix(
-        len(distilled),
-        len(originals),
-        size=config.size,
-        distilled_share=config.distilled_share,
-        policy=config.shortfall,
-    )
-    if config.shortfall == "fail" and sizes.short:
-        raise MixupError(
-            f"the release falls short by {sizes.short} of {config.size} rows: {len(distilled)} "
-            f"distilled and {len(originals)} original candidates; lower select.size or set "
-            "select.shortfall to shrink or fill"
-        )
-    if not sizes.distilled + sizes.originals:
-        raise MixupError(
-            "no row is good enough for a release: no original reaches curate.keep_at and no sample "
-            "is accepted; the current release, if any, stays"
-        )
+    sizes = _sizes(config, len(distilled), len(originals))
     originals, distilled = originals[: sizes.originals], distilled[: sizes.distilled]
     fates = _fates(survey, originals, distilled, quarantined)
     check_fates(fates, survey.counts["occurrences"] + quarantined)
+    there = survey.counts["original_candidates"] + survey.counts["accepted"]
     counts = StageCounts(
         stage="select",
         unit="candidates",
-        rows_in=survey.counts["original_candidates"] + survey.counts["accepted"],
+        rows_in=there,
         parts={
             "originals": len(originals),
             "distilled": len(distilled),
-            "not_selected": survey.counts["original_candidates"]
-            - len(originals)
-            + survey.counts["accepted"]
-            - len(distilled),
+            "not_selected": there - len(originals) - len(distilled),
         },
         seconds=watch.seconds,
     ).check()
@@ -133,6 +110,33 @@ def select(
         ranked = zip(survey.originals.keys, survey.originals.quality_N.tolist(), strict=True)
         quality.update(list(ranked)[: len(originals)])
     return Selection(originals, distilled, quality, sizes, fates, survey, counts.log())
+
+
+def _sizes(config: SelectConfig, distilled: int, originals: int) -> MixSizes:
+    """How many of so many candidates are selected.
+
+    Raises:
+        MixupError: If there are none, or too few and the config says ``fail``.
+    """
+    sizes = mix(
+        distilled,
+        originals,
+        size=config.size,
+        distilled_share=config.distilled_share,
+        policy=config.shortfall,
+    )
+    if config.shortfall == "fail" and sizes.short:
+        raise MixupError(
+            f"the release falls short by {sizes.short} of {config.size} rows: {distilled} "
+            f"distilled and {originals} original candidates; lower select.size or set "
+            "select.shortfall to shrink or fill"
+        )
+    if not sizes.distilled + sizes.originals:
+        raise MixupError(
+            "no row is good enough for a release: no original reaches curate.keep_at and no sample "
+            "is accepted; the current release, if any, stays"
+        )
+    return sizes
 
 
 def _distinct(survey: Survey, originals: set[str]) -> list[str]:
