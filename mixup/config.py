@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mixup.records import content_key
 
@@ -36,6 +36,15 @@ class Section(BaseModel):
     def fingerprint(self) -> str:
         """A key of the section's values."""
         return content_key(self.model_dump(mode="json"))
+
+
+def default_type(kind: str) -> BeforeValidator:
+    """A validator of a choice between kinds: a section without a type is the default kind."""
+
+    def filled(value: object) -> object:
+        return {"type": kind, **value} if isinstance(value, dict) and "type" not in value else value
+
+    return BeforeValidator(filled)
 
 
 def nearest_key(

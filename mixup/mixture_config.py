@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from mixup.config import (
     Cosine,
@@ -16,6 +16,7 @@ from mixup.config import (
     RayConfig,
     Section,
     Share,
+    default_type,
 )
 from mixup.rater_config import ColumnRater, EndpointJudge, EngineConfig, JudgeRater
 
@@ -91,22 +92,13 @@ class EndpointTeacher(EndpointJudge):
     """Longest answer in tokens; a model that reasons first needs more."""
 
 
-def _default_type(kind: str) -> BeforeValidator:
-    """A section without a type is the default kind."""
-
-    def filled(value: object) -> object:
-        return {"type": kind, **value} if isinstance(value, dict) and "type" not in value else value
-
-    return BeforeValidator(filled)
-
-
 Teacher = Annotated[
     RulesTeacher | EngineTeacher | EndpointTeacher,
     Field(discriminator="type"),
-    _default_type("rules"),
+    default_type("rules"),
 ]
 MixtureRater = Annotated[
-    ColumnRater | JudgeRater, Field(discriminator="type"), _default_type("column")
+    ColumnRater | JudgeRater, Field(discriminator="type"), default_type("column")
 ]
 
 

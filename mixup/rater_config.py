@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from mixup.config import Amount, Count, RatingClass, Section, Share
+from mixup.config import Amount, Count, RatingClass, Section, Share, default_type
 
 
 class _RatedField(Section):
@@ -148,15 +148,8 @@ class JudgeRater(Section):
     """Ask the judge to use the whole scale (DS2's wording of the rubric)."""
 
 
-def _default_rater(value: object) -> object:
-    """A `rate` section without a type is the default kind."""
-    if isinstance(value, dict) and "type" not in value:
-        return {"type": "reference", **value}
-    return value
-
-
 Rater = Annotated[
     ColumnRater | ReferenceRater | JudgeRater,
     Field(discriminator="type"),
-    BeforeValidator(_default_rater),
+    default_type("reference"),
 ]
