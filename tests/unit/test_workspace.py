@@ -218,7 +218,7 @@ def test_a_full_disk_is_known_by_its_number(workspace, error, full):
 LIMITED = """
 import resource, sys
 import pyarrow as pa
-from mixup.tables import Committer, write_file
+from mixup.commits import Committer, write_file
 from mixup.workspace import open_workspace
 workspace = open_workspace(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
