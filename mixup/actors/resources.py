@@ -85,6 +85,7 @@ def _start(config: RayConfig) -> None:
 
 
 _INIT_DEATHS = 2
+_LOOK_S = 0.3
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "MIXUP_CACHE", "MIXUP_ROOT", "TOKENIZERS_PARALLELISM")
 
 
@@ -102,6 +103,7 @@ def _passed_on() -> dict[str, str]:
 def _set_up_data() -> None:
     """Ray Data's own bars and chatter off, since mixup shows progress by stage; its actors last."""
     import ray.data
+    from ray.data._internal.execution import streaming_executor_state
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -110,6 +112,9 @@ def _set_up_data() -> None:
     # An actor that is killed while it loads its model is replaced too.
     context.max_consecutive_actor_init_deaths = _INIT_DEATHS
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
+    # Ray Data looks at its tasks so often, whether or not one has ended, and each look is a call to
+    # an actor besides: ten times a second take a twelfth of two cores from the engines on them.
+    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = _LOOK_S
 
 
 def check_place(workspace: Workspace, *, shared: bool) -> None:

@@ -181,3 +181,11 @@ def test_the_driver_does_not_grow_with_the_pool(tmp_path: Path):
 
 if __name__ == "__main__":
     main()
+
+
+def test_the_time_between_looks_is_the_one_that_ray_data_reads():
+    """``mixup.actors.resources`` sets it on Ray Data's module; a release may move it."""
+    from ray.data._internal.execution import streaming_executor_state as module
+
+    assert "WAIT_FOR_TASK_COMPLETION_TIMEOUT_S" in module.process_completed_tasks.__code__.co_names
+    assert isinstance(module.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S, float)
