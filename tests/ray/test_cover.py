@@ -23,7 +23,7 @@ from mixup.stages.run import RunContext
 from mixup.tables import read_files, row_count, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 
-TASK_SECONDS = 0.4
+TASK_SECONDS = 0.8
 
 
 class _Slow:
