@@ -150,6 +150,12 @@ def _mixture_config() -> type[Section]:
     return MixtureConfig
 
 
+def _reference_config() -> type[Section]:
+    from mixup.reference_config import ReferenceConfig
+
+    return ReferenceConfig
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mixup",
@@ -186,6 +192,17 @@ def _add_jobs(commands: Any) -> None:
         "jobs/mixture.yaml",
         _mixture_config,
         _build_mixture,
+    )
+    _add_job(
+        commands,
+        "build-reference",
+        "make the rated library that the quality reward reads",
+        "Makes a library of rated rows, with T and p of each task type, from rated files or from "
+        "what was rated for a mixture. `rate.library` of a refresh takes it by path. Only what is "
+        "missing is computed, so the same command resumes a run that was stopped.",
+        "jobs/reference.yaml",
+        _reference_config,
+        _build_reference,
     )
 
 
@@ -228,7 +245,7 @@ def _add_operations(commands: Any) -> None:
     status = add(
         "status", _status, "Show what a workspace holds, who writes to it and its release."
     )
-    trace = add("trace", _trace, "Follow a record, cluster, sample or release row both ways.")
+    trace = add("trace", _trace, "Follow a record, cluster, sample, pair or release row both ways.")
     trace.add_argument(
         "key",
         metavar="KEY",
@@ -278,6 +295,19 @@ def _build_mixture(options: argparse.Namespace) -> None:
 
     done = build_mixture(config)
     _print(mixture_lines(done.mixture, done.manifest, is_new=done.is_new, seconds=done.seconds))
+
+
+def _build_reference(options: argparse.Namespace) -> None:
+    _start_logging(verbose=options.verbose, quiet=options.quiet)
+    from mixup.config_file import load_config
+    from mixup.reference_config import ReferenceConfig
+
+    config = load_config(ReferenceConfig, options.config, options.overrides)
+    from mixup.operations.reference_text import reference_lines
+    from mixup.pipelines.build_reference import build_reference
+
+    done = build_reference(config)
+    _print(reference_lines(done.library, done.manifest, is_new=done.is_new, seconds=done.seconds))
 
 
 def _status(options: argparse.Namespace) -> None:

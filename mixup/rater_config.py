@@ -40,7 +40,9 @@ class ReferenceRater(_RatedField):
 
     type: Literal["reference"] = "reference"
     library: list[str] = []
-    """Rated files in any input format to compare with; empty takes the rated part of the pool."""
+    """What to compare with: a built library, as its folder or as a workspace of `mixup
+    build-reference`, which stands for its current one; or rated files in any input format. Empty
+    takes the rated part of the pool."""
 
 
 class EngineConfig(Section):

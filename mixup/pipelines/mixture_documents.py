@@ -19,12 +19,18 @@ from mixup.workspace import Workspace
 
 @dataclass(frozen=True)
 class Documents:
-    """All that the documents of a mixture are made from."""
+    """All that the documents of a mixture are made from.
+
+    ``inputs`` are the fingerprints of the files of its pool, those of items among them, and
+    ``rater`` is the revision of who rated their rows.
+    """
 
     name: str
     created_at: str
     config: MixtureConfig
     models: Sequence[ModelUsed]
+    inputs: Sequence[str]
+    rater: str
     tables: Mapping[str, int]
     survey: MixtureSurvey
     files: Mapping[str, tuple[int, str]]
@@ -53,6 +59,7 @@ def manifest_of(found: Documents) -> dict[str, Any]:
         "made": _made(found),
         "quarantine": dict(found.quarantine),
         "tables": dict(found.tables),
+        "inputs": {"files": list(found.inputs), "rater": found.rater},
         "models": [asdict(model) for model in found.models],
         "versions": package_versions(),
         "stages": [stage_record(counts) for counts in found.stages],

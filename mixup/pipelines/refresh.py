@@ -16,7 +16,7 @@ from typing import Any
 
 from mixup.actors.deaths import CRASHED
 from mixup.actors.resources import check_demand
-from mixup.actors.rewards import RewardPools, Votes
+from mixup.actors.rewards import RewardPools
 from mixup.lock import ensure_held
 from mixup.pipelines.progress import Progress, cluster_of, started_run
 from mixup.pipelines.rating import rate_records, rating_defects, rating_demands, rating_state
@@ -40,6 +40,7 @@ from mixup.stages.duplicate_pairs import duplicate_pairs
 from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
 from mixup.stages.fitted_cells import load_cells
 from mixup.stages.ingest import ingest
+from mixup.stages.library_folder import take_library, votes_of
 from mixup.stages.publish import (
     point_to,
     publish,
@@ -177,13 +178,18 @@ def _of_read_files(context: RunContext) -> RunContext:
 
 
 def _ensure_library(context: RunContext, plan: Plan) -> None:
-    """Build the reference library from rated files where the config names some."""
+    """Take the built library that the config names, or build one from its rated files."""
     import ray
 
     config, decides = plan.config, plan.cells().scoring()
-    if not plan.library or not isinstance(config.rate, ReferenceRater):
+    if not isinstance(config.rate, ReferenceRater) or not (plan.library or plan.built):
         return
     if is_reference_current(context.workspace, decides):
+        return
+    if plan.built is not None:
+        logger.info("taking the library %s", plan.built.location)
+        taking = ray.remote(num_cpus=0.1)(take_library)
+        ray.get(taking.remote(context.workspace, plan.built, plan.cells()))
         return
     logger.info("building the reference library from %d file(s)", len(plan.library))
     task = ray.remote(num_cpus=config.embed.actor_cpus, num_gpus=config.embed.actor_gpus)(
@@ -197,8 +203,7 @@ def _start_rewards(workspace: Workspace, plan: Plan) -> RewardPools:
     settings = plan.rewards(workspace)
     votes = None
     if settings.library is not None:
-        found = load_reference(workspace, settings.library)
-        votes = Votes(found.vectors_LD, found.ratings_L, found.transition)
+        votes = votes_of(load_reference(workspace, settings.library))
     return RewardPools.start(plan.config.reward, plan.config.embed, settings, votes)
 
 

@@ -26,6 +26,12 @@ from mixup.stages.decontaminate import (
 from mixup.stages.distill import distill_state
 from mixup.stages.embed import embed_state
 from mixup.stages.judge import check_judge
+from mixup.stages.library_folder import (
+    BuiltLibrary,
+    check_encoder,
+    check_predictor,
+    find_library,
+)
 from mixup.stages.publish import (
     current_release,
 )
@@ -63,6 +69,7 @@ class Plan:
         rater: The rater's revision.
         distiller: The distiller, its revision and settings.
         evaluation: Files of evaluation questions that may not get into a release.
+        built: A built library to compare with, in place of rated files.
     """
 
     config: RefreshConfig
@@ -73,6 +80,7 @@ class Plan:
     rater: str
     distiller: Distiller
     evaluation: Sequence[SourceFile] = ()
+    built: BuiltLibrary | None = None
 
     @property
     def questions(self) -> str | None:
@@ -82,6 +90,8 @@ class Plan:
     def cells(self) -> CellSettings:
         """What decides scores and clusters."""
         key = content_key([file.fingerprint for file in self.library]) if self.library else None
+        if self.built is not None:
+            key = self.built.revision
         return CellSettings.of(
             self.config,
             self.similarity,
@@ -115,14 +125,15 @@ class Plan:
         rate = self.config.rate
         if isinstance(rate, JudgeRater):  # its revision is that of model, rubric and sampling
             found.append(ModelUsed("judge", rate.engine.model, self.rater))
-        return found + ([ModelUsed("reference", "rated library", library)] if library else [])
+        name = "rated library" if self.built is None else f"library {self.built.name}"
+        return found + ([ModelUsed("reference", name, library)] if library else [])
 
 
 def make_plan(config: RefreshConfig) -> Plan:
     """Find the files and models that a config names.
 
     Raises:
-        ConfigError: If one of them is missing.
+        ConfigError: If one of them is missing, or a built library has another encoder.
     """
     if config.distill.structured != "none":
         for task in TASKS:  # refuses a max_tokens that leaves no room
@@ -135,15 +146,20 @@ def make_plan(config: RefreshConfig) -> Plan:
         check_judge(config.rate)
     rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
     library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
+    built, encoder = find_library(library, "rate.library"), model_revision(config.embed.model)
+    if built is not None:
+        check_encoder(built, model=config.embed.model, revision=encoder)
+        check_predictor(built, config.curate.predictor)
     return Plan(
         config=config,
         files=[replace(file, rules=rules) for file in find_files(config.ingest.paths)],
-        library=find_files(library),
+        library=[] if built is not None else find_files(library),
         similarity=similarity_of(config.embed.model, config.embed.similarity),
-        encoder=model_revision(config.embed.model),
+        encoder=encoder,
         rater=revision_of(config.rate),
         distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
         evaluation=evaluation_files(config.decontaminate),
+        built=built,
     )
 
 

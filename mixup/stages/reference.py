@@ -6,7 +6,8 @@ changes or the number of rated rows has drifted: one new row must not move score
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,20 @@ from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
 from mixup.stages.regression_fit import RegressionFit, load_regression, save_regression
 from mixup.workspace import Workspace
 
-_POINTER = "fitted/reference.json"
+_POINTER, _FOLDER = "fitted/reference.json", "fitted/reference"
+
+
+@dataclass(frozen=True)
+class TaskFit:
+    """What was fitted of the rated rows of one task type alone.
+
+    Attributes:
+        transition: T and p, with which votes of these rows are read.
+        effective_votes: As in ``RatingFit``.
+    """
+
+    transition: Transition
+    effective_votes: float | None
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class RatingFit:
         effective_votes: How many independent votes the neighbors are worth; None: not to be told.
         ballots: On what the quality of the rows rests where votes tell it.
         regressed: What tells quality instead of votes; None: votes do.
+        tasks: The task types whose rows vote by themselves, and what was fitted of each.
     """
 
     transition: Transition
@@ -45,6 +60,7 @@ class RatingFit:
     effective_votes: float | None
     ballots: Ballots
     regressed: RegressionFit | None = None
+    tasks: Mapping[str, TaskFit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class Reference:
         vectors_LD: Unit vectors.
         ratings_L: Observed rating classes 0-5.
         fit: What was fitted with it.
+        tasks_L: The records' task types; empty where the library is not divided by them.
     """
 
     revision: str
@@ -64,6 +81,7 @@ class Reference:
     vectors_LD: np.ndarray
     ratings_L: np.ndarray
     fit: RatingFit
+    tasks_L: Sequence[str] = ()
 
     @property
     def transition(self) -> Transition:
@@ -72,7 +90,12 @@ class Reference:
 
 
 def fit_reference(
-    uids: list[str], vectors_LD: np.ndarray, ratings_L: np.ndarray, fit: RatingFit, decides: object
+    uids: list[str],
+    vectors_LD: np.ndarray,
+    ratings_L: np.ndarray,
+    fit: RatingFit,
+    decides: object,
+    tasks_L: Sequence[str] = (),
 ) -> Reference:
     """A library with what was fitted for it, under the name of its content.
 
@@ -82,11 +105,14 @@ def fit_reference(
         ratings_L: Observed ratings 0-5.
         fit: What was fitted.
         decides: JSON data of what else decided the library: encoder, rater, settings.
+        tasks_L: The records' task types, where the library is divided by them.
     """
     content = sorted(zip(uids, ratings_L.tolist(), strict=True))
-    found = [_transition_json(fit.transition), _scores_json(fit)]
+    found: list[Any] = [_transition_json(fit.transition), _scores_json(fit)]
+    if fit.tasks:
+        found += [_tasks_json(fit), sorted(zip(uids, tasks_L, strict=True))]
     revision = content_key("reference", decides, content, found)
-    return Reference(revision, uids, vectors_LD, ratings_L, fit)
+    return Reference(revision, uids, vectors_LD, ratings_L, fit, tuple(tasks_L))
 
 
 def save_reference(
@@ -100,22 +126,7 @@ def save_reference(
         decides: What decided it.
         rated: How many rows were rated at the fit.
     """
-    folder = f"fitted/reference/{reference.revision}"
-    table = pa.table(
-        {
-            "uid": reference.uids,
-            "rating": pa.array(reference.ratings_L, pa.int8()),
-            "vector": vectors_to_arrow(reference.vectors_LD),
-        }
-    )
-    fit = reference.fit
-    _write_table(workspace, f"{folder}/library.parquet", table)
-    _write_table(workspace, f"{folder}/ballots.parquet", _ballots_table(fit.ballots))
-    workspace.write_json(f"{folder}/transition.json", _transition_json(fit.transition))
-    workspace.write_json(f"{folder}/noise.json", asdict(fit.noise))
-    workspace.write_json(f"{folder}/scores.json", _scores_json(fit))
-    if fit.regressed is not None:
-        save_regression(workspace, folder, fit.regressed)
+    write_reference(workspace, f"{_FOLDER}/{reference.revision}", reference)
     workspace.write_json(
         _POINTER,
         {
@@ -124,6 +135,27 @@ def save_reference(
             "rated": rated,
         },
     )
+
+
+def write_reference(workspace: Workspace, folder: str, reference: Reference) -> None:
+    """Write a library, and what was fitted with it, into a folder of the workspace."""
+    columns = {
+        "uid": reference.uids,
+        "rating": pa.array(reference.ratings_L, pa.int8()),
+        "vector": vectors_to_arrow(reference.vectors_LD),
+    }
+    if reference.tasks_L:
+        columns["task"] = pa.array(reference.tasks_L, pa.string())
+    fit = reference.fit
+    _write_table(workspace, f"{folder}/library.parquet", pa.table(columns))
+    _write_table(workspace, f"{folder}/ballots.parquet", _ballots_table(fit.ballots))
+    workspace.write_json(f"{folder}/transition.json", _transition_json(fit.transition))
+    workspace.write_json(f"{folder}/noise.json", asdict(fit.noise))
+    workspace.write_json(f"{folder}/scores.json", _scores_json(fit))
+    if fit.tasks:
+        workspace.write_json(f"{folder}/tasks.json", _tasks_json(fit))
+    if fit.regressed is not None:
+        save_regression(workspace, folder, fit.regressed)
 
 
 def _write_table(workspace: Workspace, path: str, table: pa.Table) -> None:
@@ -138,6 +170,22 @@ def _transition_json(transition: Transition) -> dict[str, Any]:
         "matrix": transition.matrix_CC.tolist(),
         "prior": transition.prior_C.tolist(),
         "given": transition.given,
+    }
+
+
+def _transition_of(found: Mapping[str, Any]) -> Transition:
+    return Transition(
+        np.array(found["classes"]),
+        np.array(found["matrix"]),
+        np.array(found["prior"]),
+        found["given"],
+    )
+
+
+def _tasks_json(fit: RatingFit) -> dict[str, Any]:
+    return {
+        task: {**_transition_json(one.transition), "effective_votes": one.effective_votes}
+        for task, one in sorted(fit.tasks.items())
     }
 
 
@@ -206,30 +254,42 @@ def forget_reference(workspace: Workspace) -> None:
 
 def load_reference(workspace: Workspace, revision: str) -> Reference:
     """Read a library by its revision."""
-    table = _read_table(workspace, f"fitted/reference/{revision}/library.parquet")
-    vectors_LD = vectors_from_arrow(table["vector"])
-    ratings_L = table["rating"].to_numpy().astype(np.int64)
-    fit = load_fit(workspace, revision)
-    return Reference(revision, table["uid"].to_pylist(), vectors_LD, ratings_L, fit)
+    return read_reference(workspace, f"{_FOLDER}/{revision}", revision)
+
+
+def read_reference(workspace: Workspace, folder: str, revision: str) -> Reference:
+    """Read the library of a folder of the workspace."""
+    table = _read_table(workspace, f"{folder}/library.parquet")
+    tasks = table["task"].to_pylist() if "task" in table.column_names else []
+    return Reference(
+        revision=revision,
+        uids=table["uid"].to_pylist(),
+        vectors_LD=vectors_from_arrow(table["vector"]),
+        ratings_L=table["rating"].to_numpy().astype(np.int64),
+        fit=_read_fit(workspace, folder),
+        tasks_L=tuple(tasks),
+    )
 
 
 def load_fit(workspace: Workspace, revision: str) -> RatingFit:
     """Read what was fitted with a library, which is small, without the library."""
-    folder = f"fitted/reference/{revision}"
-    fitted = workspace.read_json(f"{folder}/transition.json")
+    return _read_fit(workspace, f"{_FOLDER}/{revision}")
+
+
+def _read_fit(workspace: Workspace, folder: str) -> RatingFit:
     scores = workspace.read_json(f"{folder}/scores.json")
+    tasks = workspace.read_json(f"{folder}/tasks.json") or {}
     return RatingFit(
-        transition=Transition(
-            np.array(fitted["classes"]),
-            np.array(fitted["matrix"]),
-            np.array(fitted["prior"]),
-            fitted["given"],
-        ),
+        transition=_transition_of(workspace.read_json(f"{folder}/transition.json")),
         noise=_NOISE.validate_python(workspace.read_json(f"{folder}/noise.json")),
         test=PoolThresholds(np.array(scores["thresholds"]), scores["untested"]),
         effective_votes=scores["effective_votes"],
         ballots=_ballots_of(_read_table(workspace, f"{folder}/ballots.parquet")),
         regressed=load_regression(workspace, folder),
+        tasks={
+            task: TaskFit(_transition_of(found), found["effective_votes"])
+            for task, found in tasks.items()
+        },
     )
 
 

@@ -174,7 +174,7 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
     """Free what dead runs left outside of the tables; what was freed."""
     filesystem, root = workspace.filesystem()
     freed: list[FoundFile] = []
-    for folder in ("releases", "mixtures"):
+    for folder in ("releases", "mixtures", "libraries"):
         for name in workspace.list(folder):
             if not _is_unfinished(workspace, folder, name):
                 continue
@@ -184,7 +184,7 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
                 freed += inside
     runs = [name for name in workspace.list("runs") if name[:1].isdigit()]
     old = {f"runs/{run}/spans.json" for run in runs[:-SPANS_KEPT_RUNS]}
-    for folder in ("releases", "mixtures", "runs", "fitted"):
+    for folder in ("releases", "mixtures", "libraries", "runs", "fitted"):
         unneeded = [
             file
             for file in listing(workspace, folder)
@@ -197,7 +197,7 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
 
 
 def _is_unfinished(workspace: Workspace, folder: str, name: str) -> bool:
-    """Whether an entry of the releases or mixtures is a folder that no run has finished."""
+    """Whether an entry of the releases, mixtures or libraries is a folder of an unfinished run."""
     if ".json" in name:
         return False
     if workspace.is_local:
