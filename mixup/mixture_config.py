@@ -151,6 +151,10 @@ class SplitsConfig(Section):
     """Cold start, of what is not test (the paper's); the rest is for RL."""
     validation: Share = 0.1
     """Of the RL part (the paper's)."""
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """A pair is left out if its target, or one of its articles, shares at least about this share of
+    its 5-word sequences (Jaccard similarity) with one in a split that goes before its own: test,
+    validation, sft, rl."""
 
 
 class CellsConfig(Section):

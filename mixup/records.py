@@ -370,6 +370,18 @@ _SPECS = (
         ],
         bucket_by="pair",
     ),
+    _spec(
+        "leaks",
+        ["pair"],
+        [
+            ("pair", pa.string()),
+            ("kind", pa.string()),
+            ("near", pa.string()),
+            ("near_split", pa.string()),
+            ("similarity", pa.float32()),
+        ],
+        bucket_by="pair",
+    ),
 )
 
 TABLES: Mapping[str, TableSpec] = {spec.name: spec for spec in _SPECS}

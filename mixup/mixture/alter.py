@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mixup.mixture.facts import numbers_of
 from mixup.mixture.vocabulary import COUNTRIES, MONTHS, NATIONALITIES, OPPOSITES
+from mixup.text.stops import shielded
 
 _OPPOSITE = {
     word: other
@@ -169,11 +170,12 @@ def _name(statement: str, random_: random.Random, known: set[str]) -> Alteration
 
 def _negation(statement: str, random_: random.Random, known: set[str]) -> Alteration | None:
     del random_, known  # there is one way to negate a clause
-    if (found := _NEGATED_VERB.match(statement)) and not _CLAUSE.search(found.group(1)):
-        text = f"{found.group(1)} {found.group(2)} {statement[found.end() :]}"
+    shown = shielded(statement)
+    if (found := _NEGATED_VERB.match(shown)) and not _CLAUSE.search(found.group(1)):
+        text = f"{statement[: found.end(2)]} {statement[found.end() :]}"
         return Alteration(text, "negation", "not", "")
-    if (found := _PLAIN_VERB.match(statement)) and not _CLAUSE.search(found.group(1)):
-        text = f"{found.group(1)} {found.group(2)} not {statement[found.end() :]}"
+    if (found := _PLAIN_VERB.match(shown)) and not _CLAUSE.search(found.group(1)):
+        text = f"{statement[: found.end(2)]} not {statement[found.end() :]}"
         return Alteration(text, "negation", "", "not")
     return None
 

@@ -17,11 +17,11 @@ CUT_REASONS = (
     "not_english",  # the rules read English
     "no_topic",  # the title names no subject
     "no_sound_sentence",  # no whole sentence is left
-    "no_answer",  # qa: no sentences make up an answer
+    "no_answer_sentences",  # qa: no sentences make up an answer
     "no_statement",  # tfq, cs: no sentence can be read alone
     "no_distractors",  # mcq: no three wrong options
     "no_paragraph",  # para: too little stands together
-    "not_expressible",  # cs: the title is no category that a group can show ("U.S. Route 101")
+    "not_expressible",  # cs: the title is no category that a group can show ("Panic! At the Disco")
 )
 """Why no item is cut; besides them, ``parse.PARSE_REASONS`` of texts that look like labels."""
 

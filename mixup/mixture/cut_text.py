@@ -16,6 +16,7 @@ from mixup.mixture.topics import (
     plural_kind,
     with_article,
 )
+from mixup.text.stops import SHIELD, shielded, unshielded
 
 _ANSWER_WORDS = (20, 110)
 _STATEMENT_WORDS = 70
@@ -43,8 +44,9 @@ _IN_YEAR = re.compile(
     r"\b(?:[Ii]n|[Oo]n [\w ,]{3,16}) ?(?P<year>1[0-9]{3}|20[0-2][0-9])\b(?![–—-]|s\b)"
 )
 _NAME = re.compile(
-    r"(?<=[a-z,:] )[A-Z][\w'’-]*[a-z](?: (?:of |de |van |von )?[A-Z][\w'’-]*[a-z]){1,3}"
-    r"(?![\w'’])"
+    rf"(?<=[a-z,:] )[A-Z][\w'’-]*[a-z]{SHIELD}?"
+    rf"(?: (?:of |de |van |von )?(?:[A-Z][\w'’-]*[a-z]{SHIELD}?|[A-Z]{SHIELD})){{0,2}}"
+    r" (?:of |de |van |von )?[A-Z][\w'’-]*[a-z](?![\w'’])"
 )
 _GENERAL = (
     "What are some facts about {topic}?",
@@ -60,7 +62,7 @@ def qa_item(passage: Passage, random_: random.Random) -> tuple[str, Item]:
     what happened in a year, how a name is connected with the topic, and facts about the topic.
 
     Raises:
-        RecordError: ``no_answer`` where no sentences of the passage make up one.
+        RecordError: ``no_answer_sentences`` where none of the passage make up an answer.
     """
     if found := _definition(passage):
         return found
@@ -73,7 +75,7 @@ def qa_item(passage: Passage, random_: random.Random) -> tuple[str, Item]:
                 continue
             rule, question = _question(passage, sentence, random_)
             return rule, Item("qa", question, answer)
-    raise RecordError("no_answer", "no sentences that name the topic make up an answer")
+    raise RecordError("no_answer_sentences", "no sentences that name the topic make up an answer")
 
 
 def cs_item(passage: Passage, random_: random.Random) -> tuple[str, Item]:
@@ -121,19 +123,21 @@ def _definition(passage: Passage) -> tuple[str, Item] | None:
 
 
 def _question(passage: Passage, sentence: str, random_: random.Random) -> tuple[str, str]:
-    if found := _WHEN.match(sentence):
-        subject = _subject(found["subject"], passage)
-        rest = found["rest"]
+    shown = shielded(sentence)
+    if found := _WHEN.match(shown):
+        subject = _subject(unshielded(found["subject"]), passage)
+        rest = unshielded(found["rest"])
         if "," in rest or not rest.startswith((" in ", " at ", " as ")):
             rest = ""
         return "qa.when", f"When {found['verb']} {subject} {found['made']}{rest}?"
-    if found := _WHERE.match(sentence):
-        subject = _subject(found["subject"], passage)
+    if found := _WHERE.match(shown):
+        subject = _subject(unshielded(found["subject"]), passage)
         return "qa.where", f"Where {found['verb']} {subject} {found['placed']}?"
     named = with_article(passage.topic, passage.text)
     if found := _IN_YEAR.search(sentence):
         return "qa.year", f"What happened in {found['year']} in connection with {named}?"
-    names = [name for name in _NAME.findall(sentence) if not mentions(name, passage.title)]
+    names = [unshielded(name) for name in _NAME.findall(shown)]
+    names = [name for name in names if not mentions(name, passage.title)]
     if names:
         name = with_article(names[0], sentence)
         return "qa.connection", f"What is the connection between {named} and {name}?"

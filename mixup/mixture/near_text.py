@@ -22,6 +22,9 @@ HASHES = 64
 BANDS = 8
 """At 8 bands of 8 hashes, texts with a similarity of 0.9 are compared with a probability of 0.99,
 of 0.8 with 0.77, of 0.5 with 0.03."""
+FINE_BANDS = 16
+"""At 16 bands of 4, with a similarity of 0.8 with 0.9998, of 0.5 with 0.64: for what must not be
+missed."""
 SHINGLE_WORDS = 5
 
 _WORD = re.compile(r"[^\W_]+")
@@ -44,12 +47,25 @@ def sketch_of(text: str) -> np.ndarray:
     return (mixed >> np.uint64(32)).astype(np.uint32).min(axis=0)
 
 
-def bands_of(sketch_H: np.ndarray) -> list[str]:
+def bands_of(sketch_H: np.ndarray, bands: int = BANDS) -> list[str]:
     """The keys of a sketch's bands; texts that share one may be near-duplicates."""
-    parts = np.split(np.ascontiguousarray(sketch_H, dtype="<u4"), BANDS)
+    parts = np.split(np.ascontiguousarray(sketch_H, dtype="<u4"), bands)
     return [
         blake3(bytes([at]) + part.tobytes()).hexdigest(length=8) for at, part in enumerate(parts)
     ]
+
+
+def agreement_of(sketches_NH: np.ndarray, others_MH: np.ndarray) -> np.ndarray:
+    """The share of the hashes in which two sketches agree, float (N, M)."""
+    found = np.empty((len(sketches_NH), len(others_MH)))
+    for row, sketch in enumerate(sketches_NH):  # one at a time: memory of M sketches
+        found[row] = (others_MH == sketch).mean(axis=1)
+    return found
+
+
+def united(sketches_NH: np.ndarray) -> np.ndarray:
+    """The sketch of some texts taken together: each shingle that one of them has."""
+    return np.asarray(sketches_NH).min(axis=0)
 
 
 def leaders_of(sketches_NH: np.ndarray, threshold: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mixup.errors import RecordError
 from mixup.mixture.items import LETTERS, Item, checked
 from mixup.records import Turn, canonical_turns, estimated_tokens
+from mixup.text.stops import shielded, unshielded
 from mixup.text.tasks import TASKS, category_of, single_turn, statement_of
 
 TARGET_FLOOR = 4
@@ -117,10 +118,10 @@ def _cs(user: str, answer: str) -> Item:
 
 
 def _para(user: str, answer: str) -> Item:
-    about = _ABOUT.search(user)
+    about = _ABOUT.search(shielded(user))
     if about is None:
         raise RecordError("no_title", user[:80])
-    return Item("para", about.group(1).strip(), answer)
+    return Item("para", unshielded(about.group(1)).strip(), answer)
 
 
 def _folded(text: str) -> str:

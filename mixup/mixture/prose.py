@@ -6,6 +6,7 @@ import html
 import re
 
 from mixup.mixture.vocabulary import ENGLISH
+from mixup.text.stops import shielded
 
 HOLE = "\u2026"
 """Stands where extraction lost something ("at least  of highways"): no such sentence is sound."""
@@ -50,13 +51,6 @@ _GLUED_HEADING = re.compile(
 # A comma that closed a note taken off: "Naval Station Norfolk (...), is a base".
 _LONE_COMMA = re.compile(r"(?m)^([A-Z][^.,;:()]{1,60}), (?=(?:is|are|was|were) )")
 _SPACES = re.compile(r"[ \t\u00a0\u2000-\u200b\u202f\u3000]+")
-_ABBREVIATED = re.compile(
-    r"(?:^|[\s(\"“])(?:[A-Za-z]|(?:[A-Za-z]\.)+[A-Za-z]|Dr|Mr|Mrs|Ms|Prof|Rev|Hon|St|Sts|Mt|Ft|Gen"
-    r"|Col|Lt|Maj|Capt|Sgt|Cmdr|Adm|Gov|Sen|Rep|Pres|Jr|Sr|Bros|Inc|Ltd|Co|Mfg|Corp|vs|v|c|ca|cf|etc"
-    r"|approx|est|Fig|fig|No|no|Nos|Vol|vol|pp|p|ed|eds|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct"
-    r"|Nov|Dec|Pub|Op|op|lit|tr|b|d|r|fl|Ph|Univ|Dept)\.$"
-)
-_LONGEST_ABBREVIATED = 16
 _MARKER = re.compile(r"\s*\(?\d{1,3}[.)]")  # "1. Sift the flour."
 _BREAK = re.compile(r"(?<=[.!?])[\"”’')\]]{0,2} +(?=[\"“‘'(\[]?[A-Z\d])")
 _CLOSED = re.compile(r"[.!?][\"”’')]{0,2}$")
@@ -148,11 +142,10 @@ def words_of(text: str) -> list[str]:
 def _sentences_of_line(line: str) -> list[str]:
     pieces: list[str] = []
     start = 0
-    for found in _BREAK.finditer(line):
+    for found in _BREAK.finditer(shielded(line)):
         # Closing quotes belong to the sentence before, so the cut is at the blank.
         end = found.end() - (len(found.group()) - len(found.group().rstrip(" ")))
-        near = max(0, start - 1, end - _LONGEST_ABBREVIATED)
-        if _ABBREVIATED.search(line, near, end) or _MARKER.fullmatch(line, start, end):
+        if _MARKER.fullmatch(line, start, end):
             continue
         pieces.append(line[start:end].strip())
         start = found.end()

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from mixup.mixture.vocabulary import FIELDS, PERSONS
+from mixup.text.stops import shielded, unshielded
 
 _FORMERLY = re.compile(r" \([^()]*\)$")
 # Some extracts take an article's first words for its title: "Alabama () is a".
@@ -82,13 +83,14 @@ def mentions(text: str, topic: str) -> bool:
 
 def definition_of(sentence: str, topic: str) -> Definition | None:
     """What a sentence says a topic is, where its subject is the topic; else None."""
-    found = _DEFINED.match(_without_parentheses(sentence))
-    if found is None or not _is_subject(found["subject"], topic):
+    found = _DEFINED.match(shielded(_without_parentheses(sentence)))
+    if found is None or not _is_subject(unshielded(found["subject"]), topic):
         return None
-    end = _KIND_END.search(found["kind"])
-    kind = found["kind"][: end.start() if end else None].strip()
+    said = unshielded(found["kind"])
+    end = _KIND_END.search(said)
+    kind = said[: end.start() if end else None].strip()
     if len(kind.split()) < 2 or (
-        end and end.group() == "," and not _AFTER_KIND.match(found["kind"][end.end() :])
+        end and end.group() == "," and not _AFTER_KIND.match(said[end.end() :])
     ):
         return None  # "a small, evergreen tree"
     noun = kind.split(" of ")[0].split()[-1].casefold()  # "the last King of Saxony"

@@ -19,6 +19,12 @@ from mixup.tables import scan_files
 MIN_PREFIX = 6
 _KEY_CHARS = 2 * KEY_BYTES
 _SHOWN_KEYS = 5
+_TABLES = (
+    ("record", "records", "uid"),
+    ("cluster", "clusters", "cluster"),
+    ("pair", "mixture", "pair"),
+)
+"""The tables whose keys say in which bucket they lie, by the kind of thing that they hold."""
 
 
 def resolve(view: View, key: str) -> tuple[str, str]:
@@ -37,8 +43,8 @@ def resolve(view: View, key: str) -> tuple[str, str]:
             break
     if not found:
         raise ConfigError(
-            f"nothing in {view.workspace.uri} has the key {prefix}: no record, cluster or sample "
-            f"of its tables, and no row of its {len(view.releases)} release(s)"
+            f"nothing in {view.workspace.uri} has the key {prefix}: no record, cluster, pair or "
+            f"sample of its tables, and no row of its {len(view.releases)} release(s)"
         )
     if len(found) > 1:
         shown = ", ".join(f"{kind} {full}" for full, kind in list(found.items())[:_SHOWN_KEYS])
@@ -49,7 +55,7 @@ def resolve(view: View, key: str) -> tuple[str, str]:
 
 def _candidates(view: View, prefix: str) -> Iterator[tuple[str, list[str]]]:
     """Whole keys that begin so, by kind, the cheapest to find first."""
-    for kind, table, column in (("record", "records", "uid"), ("cluster", "clusters", "cluster")):
+    for kind, table, column in _TABLES:
         yield kind, _beginning(view, table, column, _near(view, table, prefix), prefix)
     for release in view.releases:
         yield "row", sorted(ids_beginning(view.workspace, release, prefix))

@@ -19,6 +19,8 @@ from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Holder, holder_of
 from mixup.operations.view import View
 from mixup.records import TABLES
+from mixup.stages.library_folder import FOLDER as LIBRARIES
+from mixup.stages.library_folder import current_library
 from mixup.stages.publish_mixture import FOLDER, current_mixture
 from mixup.tables import open_table, scan_files, snapshot
 from mixup.workspace import Workspace
@@ -26,6 +28,7 @@ from mixup.workspace import Workspace
 _MOST_FILES = 1024
 _WITH_REASONS = ("quarantine", "embeddings", "ratings", "samples", "rewards", "candidates")
 _LOCK_READS = 5
+_MADE = ("release", "mixture", "library")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class RunState:
     Attributes:
         run: Its id.
         started: When it started; None if its id does not tell.
-        ended: When it ended with a release or a mixture; None if it did not.
+        ended: When it ended with what it was to make; None if it did not.
         release: What it made, such as ``release 20260101T...``.
         table: The table that it committed to last, or None.
         committed: When that was.
@@ -85,10 +88,14 @@ class Status:
         manifest: Its manifest; empty without one.
         mixture: The folder of the current mixture, or None.
         pairs: How many pairs it has.
+        library: The folder of the current library, or None.
         lock: Who holds the lock, or None.
         last_run: The run that started last, or None.
         reasons: Table to reasons why a row has no value, most frequent first; None where the table
             has too many files to be looked through for a glance.
+        superseded: Of files that were read again in another state, or by other rules: how many
+            earlier states there are, and the rows that were read of them. They stay in the tables
+            and do not count any more.
         disk_bytes: Bytes of all files of a local workspace, None elsewhere.
     """
 
@@ -99,19 +106,25 @@ class Status:
     manifest: Mapping[str, Any]
     mixture: str | None
     pairs: int | None
+    library: str | None
     lock: LockState | None
     last_run: RunState | None
     reasons: Mapping[str, Mapping[str, int] | None]
+    superseded: tuple[int, int]
     disk_bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """Tables, release and, if there is one, mixture: what ``mixup status --json`` prints."""
+        """Tables, release and, if there is one, mixture or library.
+
+        It is what ``mixup status --json`` prints.
+        """
         tables = {
             name: {"rows": state.rows, "version": state.version}
             for name, state in self.tables.items()
         }
-        mixture = {} if self.mixture is None else {"mixture": self.mixture}
-        return {"tables": tables, "release": self.release, **mixture}
+        others = {"mixture": self.mixture, "library": self.library}
+        there = {kind: folder for kind, folder in others.items() if folder is not None}
+        return {"tables": tables, "release": self.release, **there}
 
 
 def status(workspace: Workspace) -> Status:
@@ -119,7 +132,7 @@ def status(workspace: Workspace) -> Status:
     opened = {name: open_table(workspace, name) for name in TABLES}
     there = {name: table for name, table in opened.items() if table is not None}
     view = View.of(workspace)
-    mixture = current_mixture(workspace)
+    mixture, library = current_mixture(workspace), current_library(workspace)
     folder = None if view.release is None else f"{workspace.uri}/releases/{view.release}"
     return Status(
         uri=workspace.uri,
@@ -129,9 +142,11 @@ def status(workspace: Workspace) -> Status:
         manifest=view.manifest,
         mixture=None if mixture is None else f"{workspace.uri}/{FOLDER}/{mixture[0]}",
         pairs=None if mixture is None else _pairs(workspace, mixture[0]),
+        library=None if library is None else f"{workspace.uri}/{LIBRARIES}/{library[0]}",
         lock=_lock(workspace),
         last_run=_last_run(workspace, there),
         reasons={name: _reasons(view, name) for name in _WITH_REASONS if name in there},
+        superseded=_superseded(view),
         disk_bytes=_disk_bytes(workspace) if workspace.is_local else None,
     )
 
@@ -158,12 +173,33 @@ def _reasons(view: View, name: str) -> dict[str, int] | None:
     if len(paths) > _MOST_FILES:
         return None
     column, revision = _revision(view, name)
+    if name == "quarantine":
+        column = "file"
     found: Counter[str] = Counter()
     for part in scan_files(view.workspace, name, paths, ["reason", *([column] if column else [])]):
         rows = part if revision is None else part.filter(pc.equal(part[column], revision))
+        if name == "quarantine":
+            rows = part.filter(pc.invert(pc.is_in(part["file"], _earlier_states(view))))
         for count in pc.value_counts(rows["reason"].drop_null()).to_pylist():
             found[count["values"]] += count["counts"]
     return dict(found.most_common())
+
+
+def _earlier_states(view: View) -> pa.Array:
+    """The fingerprints of files that were read in a newer state."""
+    newest: dict[str, Any] = {}
+    for fingerprint, file in view.files.items():
+        held = newest.get(file["path"])
+        if held is None or file["ingested_at"] >= view.files[held]["ingested_at"]:
+            newest[file["path"]] = fingerprint
+    kept = set(newest.values())
+    return pa.array([name for name in view.files if name not in kept], pa.string())
+
+
+def _superseded(view: View) -> tuple[int, int]:
+    """How many earlier states of files were read, and their rows."""
+    earlier = _earlier_states(view).to_pylist()
+    return len(earlier), sum(view.files[name]["rows"] or 0 for name in earlier)
 
 
 def _revision(view: View, name: str) -> tuple[str | None, str | None]:
@@ -209,7 +245,7 @@ def _last_run(workspace: Workspace, tables: Mapping[str, DeltaTable]) -> RunStat
         return None
     run = runs[-1]
     summary = workspace.read_json(f"runs/{run}/summary.json") or {}
-    made = [f"{kind} {summary[kind]}" for kind in ("release", "mixture") if kind in summary]
+    made = [f"{kind} {summary[kind]}" for kind in _MADE if kind in summary]
     state = RunState(run, _started(run), summary.get("ended"), made[0] if made else None)
     last = [(at, name) for name, table in tables.items() if (at := _committed(table, run))]
     if not last:

@@ -46,6 +46,7 @@ def status_lines(status: Status, *, color: bool = False) -> list[str]:
         labeled("workspace", f"{status.uri}{_disk_words(status.disk_bytes)}"),
         *_release_lines(status),
         *_mixture_lines(status),
+        *_library_lines(status),
         *_run_lines(status.last_run, status.lock, paint),
         *_lock_lines(status.lock, paint),
         "",
@@ -90,6 +91,12 @@ def _mixture_lines(status: Status) -> list[str]:
         return []
     pairs = "" if status.pairs is None else f"  ({status.pairs:,} pairs)"
     return [labeled("mixture", f"{status.mixture.rsplit('/', 1)[-1]}{pairs}")]
+
+
+def _library_lines(status: Status) -> list[str]:
+    if status.library is None:
+        return []
+    return [labeled("library", status.library.rsplit("/", 1)[-1])]
 
 
 def _ago(seconds: float) -> str:
@@ -141,7 +148,14 @@ def _table_lines(status: Status) -> list[str]:
         (name, f"{state.rows:,}", byte_count(state.bytes), str(state.version))
         for name, state in status.tables.items()
     ]
-    return table_lines([("table", "rows", "size", "version"), *rows])
+    lines = table_lines([("table", "rows", "size", "version"), *rows])
+    states, read = status.superseded
+    if states:
+        lines.append(
+            f"{read:,} of the rows were read of {states:,} file(s) in an earlier state; they stay "
+            "and do not count"
+        )
+    return lines
 
 
 def _reason_lines(status: Status) -> list[str]:

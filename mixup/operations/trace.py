@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from mixup.errors import ConfigError
 from mixup.ledger import FATE_MERGED, FATE_ORIGINAL, left_out
 from mixup.operations.keys import resolve
+from mixup.operations.pairs import mixture_fate, pair_of
 from mixup.operations.places import at_place, occurrence, occurrences_of, place_of
 from mixup.operations.releases import lineage_rows, release_row
 from mixup.operations.view import View
@@ -31,13 +32,14 @@ def trace(workspace: Workspace, key: str) -> dict[str, Any]:
 
     Args:
         workspace: The workspace.
-        key: The key of a record, cluster, sample or release row, or at least 6 leading
-            characters of one; or a place of an input file, ``path:NUMBER`` (see ``at_place``).
+        key: The key of a record, cluster, sample, release row or pair of a mixture, or at least 6
+            leading characters of one; or a place of an input file, ``path:NUMBER`` (see
+            ``at_place``).
 
     Returns:
-        JSON data: ``kind`` (record, cluster, sample, row or quarantine), ``key``, ``release``,
-        ``moved_on`` (whether the tables are newer than the release), ``releases`` (in which
-        releases it is a row or part of one), and what the kind has.
+        JSON data: ``kind`` (record, cluster, sample, row, pair or quarantine), ``key``,
+        ``release``, ``moved_on`` (whether the tables are newer than the release), ``releases`` (in
+        which releases it is a row or part of one), and what the kind has.
 
     Raises:
         ConfigError: If nothing has the key, or several things do.
@@ -56,6 +58,7 @@ def trace(workspace: Workspace, key: str) -> dict[str, Any]:
         "cluster": _cluster,
         "sample": _sample,
         "row": _row,
+        "pair": pair_of,
     }[kind](view, full)
     return {"kind": kind, "key": full, **about, **parts}
 
@@ -75,6 +78,7 @@ def _record(view: View, uid: str) -> dict[str, Any]:
         "curation": curation,
         "fate": _fate(view, uid, curation, cluster),
         "releases": view.memberships("member", uid),
+        "mixture": mixture_fate(view, uid),
         "cluster": None
         if cluster is None
         else {name: cluster[name] for name in ("cluster", "task", "cohesion", "fate")},

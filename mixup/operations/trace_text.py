@@ -28,6 +28,7 @@ def trace_lines(found: Mapping[str, Any]) -> list[str]:
         "cluster": _cluster,
         "sample": _cluster,
         "row": _release_row,
+        "pair": _pair,
         "quarantine": _quarantine,
     }[found["kind"]](found)
     if found["moved_on"]:
@@ -43,6 +44,7 @@ def _record(found: Mapping[str, Any]) -> list[str]:
     lines += [labeled(label, text) for label, text in _curation(found["curation"])]
     if cluster := found["cluster"]:
         lines.append(labeled("cluster", f"{cluster['cluster']}: {_fate_words(cluster['fate'])}"))
+    lines += [labeled("mixture", visible(text)) for text in _in_mixture(found["mixture"])]
     lines += _releases(found)
     lines += ["", "occurs in:", *_places(found["occurrences"]), ""]
     for turn in found["turns"]:
@@ -190,6 +192,59 @@ def _release_row(found: Mapping[str, Any]) -> list[str]:
     for turn in row.get("messages") or ():
         lines += ["", f"{visible(turn['role'])}:", *indented(turn["content"])]
     return lines
+
+
+def _in_mixture(found: Mapping[str, Any] | None) -> list[str]:
+    """What became of a record in a mixture; nothing to say where there is none."""
+    if found is None:
+        return []
+    if found["pair"] is None:
+        of = f" of {found['duplicate_of']}" if found["duplicate_of"] else ""
+        return [f"left out: {words(found['reason'])}{of}"]
+    role = "a variant in" if found["reason"] else "the target, or a part of it, of"
+    return [f"{role} pair {found['pair']}, split {found['split']}", *_leak(found["left_out"])]
+
+
+def _leak(leak: Mapping[str, Any] | None) -> list[str]:
+    if leak is None:
+        return []
+    what = "its target" if leak["kind"] == "target" else "one of its articles"
+    whose = "that of pair" if leak["kind"] == "target" else "article"
+    return [
+        f"left out of the files: {what} nearly repeats {whose} {leak['near']} in the split "
+        f"{leak['near_split']} ({leak['similarity']:.0%} of the words in sequence)"
+    ]
+
+
+def _pair(found: Mapping[str, Any]) -> list[str]:
+    """A pair of a mixture: where it is, its target, its variants and what is behind it."""
+    rating = f"{found['rating']} (from the {found['rating_source']})"
+    lines = [
+        labeled("task", f"{found['task']}, about {found['tokens']:,} tokens"),
+        labeled("split", found["split"]),
+        *(labeled("", text) for text in _leak(found["left_out"])),
+        labeled("made by", visible(f"{found['rule']}, variants by plan {found['plan']}")),
+        labeled("rating", rating),
+        labeled("facts", "all in the variants" if found["keeps_facts"] else "some are lost"),
+        labeled("licence", visible(found["licence"])),
+    ]
+    for segment in found["articles"]:
+        title = visible(segment["title"]) or "without a title"
+        lines.append(labeled("article", f"{title}, block {segment['number']} of it"))
+        lines.append(_placed(segment["place"], LABEL))
+    lines += ["", f"target, of {len(found['members'])} row(s):"]
+    for member in found["members"]:
+        lines += [f"  {member['uid']}", *_places(member["occurrences"], indent=4)]
+    lines += indented(found["output"], indent=4)
+    lines += ["", f"{len(found['variants'])} variants:"]
+    for variant in found["variants"]:
+        how = ", ".join(variant["degradations"]) or "a low-rated row as it is"
+        lines.append(visible(f"  {variant['uid']}  class {variant['rating']}: {how}"))
+    return [*lines, "", "input:", *indented(found["input"])]
+
+
+def _placed(place: Mapping[str, Any], indent: int) -> str:
+    return f"{' ' * indent}{_place(place)}"
 
 
 def _member(member: Mapping[str, Any]) -> str:

@@ -34,6 +34,8 @@ _TABLES = (
     "samples",
     "rewards",
 )
+_OTHERS = ("quarantine", "segments", "targets", "mixture", "leaks")
+"""Tables that a trace reads and no release is made from."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class View:
         current = current_release(workspace)
         name = None if current is None else current[0]
         manifest = workspace.read_json(f"releases/{name}/manifest.json") if name else None
-        tables = {table: snapshot(workspace, table) for table in (*_TABLES, "quarantine")}
+        tables = {table: snapshot(workspace, table) for table in (*_TABLES, *_OTHERS)}
         return cls(workspace, tables, name, manifest or {})
 
     def bucket(self, table: str, key: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Build-mixture: raw text and a rated pool become the training set of the distiller.
 
     raw text → segment → near → teach → collect ┐
-    pool     → ingest ──────────────────────────┴→ embed → rate → decontaminate → mix → publish
+    pool     → ingest ──────────────────────────┴→ embed → rate → decontaminate
+                                                            → mix → leaks → publish
 
 An item that a teacher makes of a segment becomes a record, so that from there on text and pool are
 one table. Every stage computes what is missing in its tables, as in ``pipelines.refresh``.
@@ -22,7 +23,13 @@ from mixup.lock import ensure_held
 from mixup.mixture.segments import ARTICLE_REASONS
 from mixup.mixture_config import EngineTeacher, MixtureConfig, RulesTeacher
 from mixup.pipelines.mixture_documents import Documents, digest_of, manifest_of, write_documents
-from mixup.pipelines.mixture_plan import MixturePlan, make_plan, mixture_decides, up_to_date
+from mixup.pipelines.mixture_plan import (
+    PUBLISHED,
+    MixturePlan,
+    make_plan,
+    mixture_decides,
+    up_to_date,
+)
 from mixup.pipelines.progress import Progress, cluster_of, started_run
 from mixup.pipelines.rating import rate_records, rating_defects, rating_demands, rating_state
 from mixup.stages.candidates import Teaching, teach_state
@@ -31,6 +38,7 @@ from mixup.stages.decontaminate import decontaminate, decontaminate_state, ensur
 from mixup.stages.dropped import check_outcomes, check_quarantine
 from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
 from mixup.stages.ingest import ingest
+from mixup.stages.leaks import leaks_state, note_leaks
 from mixup.stages.mix import mix, mix_state
 from mixup.stages.mixture_survey import MixtureSurvey, Surveyed, survey_bucket
 from mixup.stages.near_segments import mark_near, near_state
@@ -200,18 +208,21 @@ def _run_stages(context: RunContext, plan: MixturePlan, progress: Progress) -> N
     check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
     settings = plan.settings
     progress.run("mix", mix_state(context, settings), lambda: mix(context, settings))
+    near = config.splits.near_duplicate
+    leaks = leaks_state(context, near)
+    progress.run("leaks", leaks, lambda: note_leaks(context, leaks, near))
 
 
 def _publish(context: RunContext, plan: MixturePlan, progress: Progress, watch: Stopwatch) -> str:
     """Write the mixture's folder and make it the current one; its name."""
     workspace, name = context.workspace, context.run
     decides = mixture_decides(context, plan)
-    tables = {table: snapshot(workspace, table) for table in ("mixture", "targets", "candidates")}
+    tables = {table: snapshot(workspace, table) for table in (*PUBLISHED, "candidates")}
     logger.info("publish: started")
     survey = _survey(context, plan, Surveyed(workspace, tables, plan.teacher, plan.config.tasks))
     inputs = [file.fingerprint for file in (*plan.files, *plan.texts)]
     with workspace.staged_folder(f"{FOLDER}/{name}") as folder:
-        export = Export(workspace, tables["mixture"], folder)
+        export = Export(workspace, tables["mixture"], tables["leaks"], folder)
         parts = [(part,) for part in parts_of_export()]
         files = {
             file: found
@@ -223,6 +234,8 @@ def _publish(context: RunContext, plan: MixturePlan, progress: Progress, watch: 
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             config=plan.config,
             models=plan.models(),
+            inputs=context.pool,
+            rater=plan.rater,
             tables={table: found.version for table, found in tables.items()},
             survey=survey,
             files=files,

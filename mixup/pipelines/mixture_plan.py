@@ -30,6 +30,7 @@ from mixup.stages.cut_article import text_rules
 from mixup.stages.decontaminate import decontaminate_state, evaluation_files, questions_revision
 from mixup.stages.embed import embed_state
 from mixup.stages.judge import check_endpoint, check_judge
+from mixup.stages.leaks import leaks_state
 from mixup.stages.mix import mix_key, mix_state
 from mixup.stages.mix_rows import MixSettings
 from mixup.stages.near_segments import near_state
@@ -42,6 +43,8 @@ from mixup.stages.teach_rules import rules_teacher
 from mixup.tables import snapshot, version
 from mixup.workspace import Workspace
 
+PUBLISHED = ("mixture", "targets", "leaks")
+"""The tables that a published mixture is made from."""
 BY_CONSTRUCTION = 5
 """The class of an item that is cut from text by rule."""
 _LEAST_BUCKETS = 8
@@ -139,7 +142,7 @@ class MixturePlan:
                 ceiling=near,
                 most=fuse.most,
             ),
-            shares=SplitShares(**config.splits.model_dump()),
+            shares=SplitShares(**config.splits.model_dump(exclude={"near_duplicate"})),
             thought_share=config.thought_share,
             neighbors=config.variants.neighbors,
             neighbor_floor=floor if asked is None else asked,
@@ -238,7 +241,7 @@ def _classes(config: MixtureConfig, files: Sequence[SourceFile]) -> dict[str, in
 
 def mixture_decides(context: RunContext, plan: MixturePlan) -> list[Any]:
     """JSON data of all that a published mixture is made from."""
-    versions = {name: version(context.workspace, name) for name in ("mixture", "targets")}
+    versions = {name: version(context.workspace, name) for name in PUBLISHED}
     return [mix_key(plan.settings), context.pool_key, versions]
 
 
@@ -254,6 +257,7 @@ def up_to_date(workspace: Workspace, plan: MixturePlan) -> str | None:
         embed_state(context, plan.encoder),
         rating_state(context, plan.config.rate, plan.rater),
         mix_state(context, plan.settings),
+        leaks_state(context, plan.config.splits.near_duplicate),
     ]
     if plan.texts:
         work = plan.teaching(workspace, read)

@@ -33,7 +33,7 @@ _CONTEXT_CHARS = 1000
 def text_rules(config: TextConfig) -> str:
     """The key of all that decides how articles become segments, but for where they lie."""
     rules = config.model_dump(mode="json", exclude={"paths", "chunk_bytes", "near_duplicate"})
-    return content_key("segments-v1", rules)
+    return content_key("segments-v2", rules)
 
 
 def cut_article(article: Article, file: SourceFile, config: TextConfig) -> list[dict[str, Any]]:

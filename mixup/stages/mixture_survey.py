@@ -14,6 +14,7 @@ from mixup.mixture.splits import SPLITS
 from mixup.records import content_key
 from mixup.report.mixture_digest import LENGTH_STEP, PairExample
 from mixup.stages.candidates import MADE
+from mixup.stages.leaks import NEAR_OTHER_SPLIT, leaked_pairs
 from mixup.tables import Snapshot, scan_files
 from mixup.workspace import Workspace
 
@@ -72,7 +73,8 @@ class Surveyed:
 
     Attributes:
         workspace: The workspace.
-        tables: Snapshots of ``mixture``, ``targets`` and, with a teacher, ``candidates``.
+        tables: Snapshots of ``mixture``, ``leaks``, ``targets`` and, with a teacher,
+            ``candidates``.
         teacher: The teacher's revision.
         tasks: The task types.
     """
@@ -87,11 +89,15 @@ def survey_bucket(shared: Surveyed, bucket: int) -> MixtureSurvey:
     """Count one bucket of each table; runs in a worker."""
     survey = MixtureSurvey()
     paths = {name: found.in_bucket(bucket) for name, found in shared.tables.items()}
+    leaked = leaked_pairs(shared.workspace, shared.tables["leaks"])
     for part in scan_files(shared.workspace, "mixture", paths["mixture"], _COUNTED):
         for row in part.to_pylist():
-            _count_pair(survey, row)
-    for part in scan_files(shared.workspace, "targets", paths["targets"], ["reason"]):
-        survey.fates.update(reason or "paired" for reason in part["reason"].to_pylist())
+            if row["pair"] not in leaked:
+                _count_pair(survey, row)
+    for part in scan_files(shared.workspace, "targets", paths["targets"], ["pair", "reason"]):
+        for pair, reason in zip(part["pair"].to_pylist(), part["reason"].to_pylist(), strict=True):
+            fate = reason or "paired"
+            survey.fates[NEAR_OTHER_SPLIT if pair in leaked else fate] += 1
     columns = ["teacher", "task", "reason"]
     for part in scan_files(shared.workspace, "candidates", paths["candidates"], columns):
         mine = part.filter(pc.equal(part["teacher"], shared.teacher))

@@ -21,6 +21,7 @@ from blake3 import blake3
 from mixup.mixture.schemas import MixtureRecord, messages_of, rl_row, sft_row
 from mixup.mixture.splits import SPLITS
 from mixup.records import TURNS, content_key
+from mixup.stages.leaks import leaked_pairs
 from mixup.tables import Snapshot, scan_files
 from mixup.workspace import Workspace
 
@@ -70,11 +71,13 @@ class Export:
     Attributes:
         workspace: The workspace.
         mixture: The table of pairs.
+        leaks: The table of the pairs that are left out.
         folder: Where the files go, as the workspace's file system spells it.
     """
 
     workspace: Workspace
     mixture: Snapshot
+    leaks: Snapshot
     folder: str
 
 
@@ -121,11 +124,12 @@ def _rows(export: Export, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _scan(export: Export, columns: list[str]) -> Iterator[pa.Table]:
-    """The table by bucket, which holds one file sorted by key, or a few."""
+    """The table by bucket, which holds one file sorted by key, or a few; without the leaks."""
     for bucket in export.mixture.buckets:
-        yield from scan_files(
-            export.workspace, "mixture", export.mixture.in_bucket(bucket), columns
-        )
+        paths = export.mixture.in_bucket(bucket)
+        leaked = pa.array(sorted(leaked_pairs(export.workspace, export.leaks, bucket)), pa.string())
+        for part in scan_files(export.workspace, "mixture", paths, columns):
+            yield part.filter(pc.invert(pc.is_in(part["pair"], leaked)))
 
 
 def _record_of(row: Mapping[str, Any]) -> MixtureRecord:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from mixup.cover import MAX_ATTEMPTS
 from mixup.errors import LedgerError
 from mixup.ledger import StageCounts
 from mixup.mixture.cut import items_of
@@ -85,8 +84,6 @@ def _outcomes(work: Teaching, bucket: int) -> Iterator[dict[str, Any]]:
         wanted: dict[str, Wanted] = {one.task: one for one in found}
         for made in items_of(segment, seed=work.seed, tasks=list(wanted)):
             one = wanted.pop(made.task)
-            row = candidate_row(one, work.teacher, made.item, rule=made.rule, reason=made.reason)
-            # A rule gives the same once more: whatever its reason is called, it is final.
-            yield {**row, "attempts": MAX_ATTEMPTS}
+            yield candidate_row(one, work.teacher, made.item, rule=made.rule, reason=made.reason)
         if wanted:
             raise LedgerError(f"segment {segment.key}: no outcome for {', '.join(sorted(wanted))}")

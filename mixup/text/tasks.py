@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from mixup.records import Turn
+from mixup.text.stops import shielded, unshielded
 
 TASKS = ("qa", "mcq", "tfq", "cs", "para")
 CHAT = "chat"
@@ -85,8 +86,9 @@ def category_of(user: str) -> str | None:
     found = _CATEGORY.search(user) if "ategory:" in user or "ATEGORY:" in user else None
     if found is None:
         return None
-    sentence = _FIRST_SENTENCE.match(found.group(1))
-    category = (sentence.group(1) if sentence else found.group(1)).strip(" \t\"'*)(")
+    named = shielded(found.group(1))
+    sentence = _FIRST_SENTENCE.match(named)
+    category = unshielded(sentence.group(1) if sentence else named).strip(" \t\"'*)(")
     return category or None
 
 

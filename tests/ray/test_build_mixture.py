@@ -42,7 +42,7 @@ def test_text_becomes_a_training_set_and_a_rerun_does_nothing(tmp_path, caplog):
     assert counts["pairs"] > ARTICLES
     assert sum(manifest["fates"].values()) == counts["rows"]
     stages = {stage["stage"]: stage for stage in manifest["stages"]}
-    assert list(stages) == ["segment", "near", "teach", "collect", "embed", "rate", "mix"]
+    assert list(stages) == ["segment", "near", "teach", "collect", "embed", "rate", "mix", "leaks"]
     for stage in stages.values():
         assert sum(stage["parts"].values()) == stage["rows_in"]
     written = {

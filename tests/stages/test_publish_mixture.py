@@ -33,7 +33,7 @@ def made(tmp_path_factory):
 def exported(workspace, folder: str) -> dict[str, tuple[int, str]]:
     place = workspace.path(folder)
     workspace.filesystem()[0].create_dir(place, recursive=True)
-    export = Export(workspace, snapshot(workspace, "mixture"), place)
+    export = Export(workspace, snapshot(workspace, "mixture"), snapshot(workspace, "leaks"), place)
     return {
         name: found
         for part in parts_of_export()
@@ -92,7 +92,7 @@ def test_parquet_and_jsonl_hold_the_same_and_the_hashes_tell(made):
 
 
 def test_the_survey_adds_up_whatever_the_order_of_the_buckets(made):
-    tables = {name: snapshot(made, name) for name in ("mixture", "targets", "candidates")}
+    tables = {name: snapshot(made, name) for name in ("mixture", "leaks", "targets", "candidates")}
     shared = Surveyed(made, tables, "t", ("qa",))
     surveys = [MixtureSurvey(), MixtureSurvey()]
     for survey, order in zip(surveys, ([0, 1, 2], [2, 0, 1]), strict=True):

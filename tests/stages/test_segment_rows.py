@@ -1,6 +1,8 @@
 """From text to records without a model: segments, items, and what is not done twice."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -138,3 +140,46 @@ def test_a_segment_that_nearly_repeats_an_older_one_gives_no_item(workspace, tmp
             assert segments[row["duplicate_of"]]["text"] in row["text"]
     taught = {row["segment"] for row in rows_of(workspace, "candidates")}
     assert taught == {key for key, row in segments.items() if row["title"] != "Copy"}
+
+
+MEASURED = """
+import resource, sys, time
+from mixup.mixture_config import TextConfig
+from mixup.stages.articles import Article
+from mixup.stages.cut_article import cut_article
+from mixup.stages.sources import SourceFile
+
+def text(size):
+    lines, held, n = [], 0, 0
+    while held < size:
+        n += 1
+        line = (f"In the year {1000 + n % 1000} the town of Ayr {n} had {n * 7} people. "
+                f"Its bridge number {n} was built by Thomas Reid, and has {n % 50} arches.")
+        lines.append(line)
+        held += len(line) + 1
+    return "\\n".join(lines)
+
+article = Article(0, "Ayr", text(int(sys.argv[1])))
+file = SourceFile("a.txt", "text", "", 1, "t")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.process_time()
+rows = cut_article(article, file, TextConfig())
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(len(rows), time.process_time() - start, peak * 1024 / len(article.text))
+"""
+
+
+def measured(size: int) -> tuple[int, float, float]:
+    """Segments, seconds, and bytes of memory for each byte of an article of some size."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(size)], capture_output=True, text=True, check=True
+    )
+    rows, seconds, memory = done.stdout.split()
+    return int(rows), float(seconds), float(memory)
+
+
+def test_an_article_of_20_megabytes_costs_no_more_for_each_byte_than_one_of_2():
+    small, large = measured(2_000_000), measured(20_000_000)
+    assert large[0] / small[0] == pytest.approx(10, rel=0.02)
+    assert large[1] < 20 * small[1]  # linear, with room for a busy machine
+    assert large[2] < 25

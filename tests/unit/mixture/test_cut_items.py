@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from passages import LIGHTHOUSE, PERSON, SEGMENTS
 
+from mixup.cover import RETRYABLE
 from mixup.mixture.alter import alterations_of
 from mixup.mixture.cut import CUT_REASONS, items_of
 from mixup.mixture.items import LETTERS, Segment, generator_of
@@ -156,7 +157,7 @@ def test_one_short_sentence_gives_what_it_can():
     segment = replace(LIGHTHOUSE, text="Ormsay Lighthouse is a stone tower in the north of Ormsay.")
     reasons = {outcome.task: outcome.reason for outcome in items_of(segment, seed=0)}
     assert reasons == {
-        "qa": "no_answer",
+        "qa": "no_answer_sentences",
         "mcq": "no_distractors",
         "tfq": "no_statement",
         "cs": "no_statement",
@@ -164,12 +165,28 @@ def test_one_short_sentence_gives_what_it_can():
     }
 
 
-def test_a_category_that_a_group_cannot_show_is_refused():
+def test_a_rules_reasons_are_final():
+    # A rule gives the same once more.
+    assert not {*CUT_REASONS, *PARSE_REASONS} & {*RETRYABLE}
+
+
+def test_a_category_with_a_full_stop_in_it_stays_whole():
     text = (
         "The highway U.S. Route 101 begins in the north of the state near Ormsay. U.S. Route 101 "
         "then follows the coast of the state for 1,500 miles to the south."
     )
     segment = replace(LIGHTHOUSE, title="U.S. Route 101", text=text)
+    (outcome,) = items_of(segment, seed=0, tasks=["cs"])
+    assert outcome.item is not None
+    assert outcome.item.head == "U.S. Route 101"
+
+
+def test_a_category_that_a_group_cannot_show_is_refused():
+    text = (
+        "Panic! At the Disco is an American rock band of four people from a town in the desert. "
+        "Panic! At the Disco has published seven albums since the year 2005 in all the world."
+    )
+    segment = replace(LIGHTHOUSE, title="Panic! At the Disco", text=text)
     (outcome,) = items_of(segment, seed=0, tasks=["cs"])
     assert outcome.reason == "not_expressible"
 

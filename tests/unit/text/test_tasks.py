@@ -73,7 +73,9 @@ def test_single_turn() -> None:
 
 def test_category_of() -> None:
     assert category_of('Category: "Deep sea animals". Write a statement.') == "Deep sea animals"
-    assert category_of("Category: Dr. No films\nGive one.") == "Dr"  # a sentence ends at a period
+    assert category_of("Category: Dr. No films\nGive one.") == "Dr. No films"
+    assert category_of("Category: U.S. Highways. Write a statement.") == "U.S. Highways"
+    assert category_of("Category: insects. Write a statement.") == "insects"
     assert category_of("**Category:** insects") == "insects"
     assert category_of("category of what?") is None
     assert category_of("Category: ...") is None
