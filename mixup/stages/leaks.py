@@ -201,7 +201,7 @@ def band_articles(work: LeakWork, pieces: Sequence[Piece]) -> list[Piece]:
     ).sort_by("article")
     writer = PieceWriter(work.workspace, work.folder, f"articles-{pieces[0].partition:05d}")
     names = wanted["article"].to_pylist()
-    for article, places in groupby(range(len(names)), key=names.__getitem__):
+    for article, places in groupby(range(len(names)), key=lambda at: str(names[at])):
         at = list(places)
         sketch = united(_sketches(wanted.slice(at[0], len(at))))
         banded = list(_banded(work, ARTICLE, article, splits[article], sketch))

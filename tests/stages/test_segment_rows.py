@@ -180,6 +180,6 @@ def measured(size: int) -> tuple[int, float, float]:
 
 def test_an_article_of_20_megabytes_costs_no_more_for_each_byte_than_one_of_2():
     small, large = measured(2_000_000), measured(20_000_000)
-    assert large[0] / small[0] == pytest.approx(10, rel=0.02)
+    assert large[0] / small[0] == pytest.approx(10, rel=0.05)
     assert large[1] < 20 * small[1]  # linear, with room for a busy machine
     assert large[2] < 25

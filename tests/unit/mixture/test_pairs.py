@@ -20,7 +20,7 @@ from mixup.records import content_key
 
 KEEPING = VariantSettings(lossy_share=0.0)
 LOSSY = VariantSettings(lossy_share=1.0)
-REVISION = "70b589305254fb23b6607556762877eb"
+REVISION = "6964bf9ece4029f8ea898250be5837b1"
 GIVEN = "493f354879cb9a917582ef06fcbbadf9"
 ITEM = Item("qa", "When was it?", "Kant saw it in 1889. The tower of Ormsay has 142 steps.")
 
