@@ -63,13 +63,18 @@ def write_file(workspace: Workspace, name: str, rows: pa.Table, bucket: int | No
     path = new_path(workspace, name, bucket)
     filesystem, root = workspace.filesystem()
     target = f"{root}/tables/{name}/{path}"
-    group = min(ROW_GROUP_ROWS, 1 + _ROW_GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1))
+    group = min(group_rows(spec), 1 + _ROW_GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1))
     with workspace.writing(target):
         pq.write_table(
             rows, target, filesystem=filesystem, compression="zstd", row_group_size=group
         )
     size = filesystem.get_file_info(target).size
     return WrittenFile(name, path, bucket, rows.num_rows, size, statistics(rows, spec))
+
+
+def group_rows(spec: TableSpec) -> int:
+    """The most rows of a row group of a table."""
+    return ROW_GROUP_ROWS if spec.group_rows is None else min(ROW_GROUP_ROWS, spec.group_rows)
 
 
 def new_path(workspace: Workspace, name: str, bucket: int | None) -> str:

@@ -80,13 +80,14 @@ class TableSpec:
     """A table's schema, its key columns, and whether its rows are placed in buckets.
 
     A bucketed table has an int32 partition column ``bucket``; ``bucket_by`` names the column whose
-    key decides it.
+    key decides it. ``group_rows`` is the most rows of a row group, where a table is read in places.
     """
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...]
     bucket_by: str | None = None
+    group_rows: int | None = None
 
     @property
     def partition_by(self) -> list[str]:
@@ -105,10 +106,14 @@ _OUTCOME = [("reason", pa.string()), ("attempts", pa.int32())]
 
 
 def _spec(
-    name: str, key: Sequence[str], columns: Sequence[tuple], bucket_by: str | None = None
+    name: str,
+    key: Sequence[str],
+    columns: Sequence[tuple],
+    bucket_by: str | None = None,
+    group_rows: int | None = None,
 ) -> TableSpec:
     placed = [("bucket", pa.int32())] if bucket_by else []
-    return TableSpec(name, pa.schema([*columns, *placed]), tuple(key), bucket_by)
+    return TableSpec(name, pa.schema([*columns, *placed]), tuple(key), bucket_by, group_rows)
 
 
 _SPECS = (
@@ -382,6 +387,33 @@ _SPECS = (
         ],
         bucket_by="pair",
     ),
+    _spec(
+        "tokens",
+        ["example", "encoding"],
+        [
+            ("example", pa.string()),
+            ("encoding", pa.string()),
+            ("input_ids", pa.list_(pa.int32())),
+            ("learned", pa.list_(pa.int32())),
+            ("length", pa.int32()),
+            ("place", pa.string()),
+            ("reason", pa.string()),
+        ],
+        bucket_by="example",
+        group_rows=128,  # training reads single rows, in a shuffled order
+    ),
 )
 
 TABLES: Mapping[str, TableSpec] = {spec.name: spec for spec in _SPECS}
+
+TOKEN_INDEX = pa.schema(
+    [
+        ("example", pa.string()),
+        ("file", pa.string()),
+        ("group", pa.int32()),
+        ("row", pa.int32()),
+        ("length", pa.int32()),
+        ("learned", pa.int32()),
+    ]
+)
+"""Where each row of a token set lies in the table ``tokens``: the file, its row group, the row."""

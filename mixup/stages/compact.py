@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mixup.commits import ROW_GROUP_ROWS, Committer, WrittenFile, new_path, statistics
+from mixup.commits import Committer, WrittenFile, group_rows, new_path, statistics
 from mixup.errors import TableError
 from mixup.records import TABLES
 from mixup.stages.cover import TASK_CPUS
@@ -121,19 +121,19 @@ def _merge_sorted(
     readers = [_Reader(scan_files(workspace, name, [path])) for path in paths]
     path = new_path(workspace, name, bucket)
     filesystem, root = workspace.filesystem()
-    target, rows = f"{root}/tables/{name}/{path}", 0
+    target, rows, most = f"{root}/tables/{name}/{path}", 0, group_rows(spec)
     with pq.ParquetWriter(
         target, spec.file_schema, filesystem=filesystem, compression="zstd"
     ) as writer:
-        for start in range(0, len(order), ROW_GROUP_ROWS):
-            counts = np.bincount(file_of[order[start : start + ROW_GROUP_ROWS]])
+        for start in range(0, len(order), most):
+            counts = np.bincount(file_of[order[start : start + most]])
             pieces = [
                 piece
                 for file, count in enumerate(counts.tolist())
                 for piece in readers[file].take(count)
             ]
             group = pa.concat_tables(pieces).cast(spec.file_schema).sort_by(by_key)
-            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(group, row_group_size=most)
             rows += group.num_rows
     size = filesystem.get_file_info(target).size
     return WrittenFile(name, path, bucket, rows, size, statistics(together, spec))

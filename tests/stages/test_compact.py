@@ -17,7 +17,6 @@ from stored_tables import (
 
 from mixup.errors import TableError
 from mixup.records import bucket_of
-from mixup.stages import compact as module
 from mixup.stages.compact import ENOUGH_FILES, TARGET_BYTES, compact, merged, merges
 from mixup.stages.run import RunContext
 from mixup.tables import (
@@ -95,9 +94,9 @@ def test_the_rows_are_the_same_and_sorted(workspace, name, make):
 def test_several_row_groups_are_merged_in_order(workspace, monkeypatch):
     """Row groups of 4 rows in, of 5 out: no file is held whole."""
     monkeypatch.setattr("mixup.commits.ROW_GROUP_ROWS", 4)
-    monkeypatch.setattr(module, "ROW_GROUP_ROWS", 5)
     lone = Workspace(workspace.uri, 1)
     commit_one_by_one(lone, "embeddings", [embeddings(KEYS[n::8]) for n in range(8)])
+    monkeypatch.setattr("mixup.commits.ROW_GROUP_ROWS", 5)
     before = rows_of(lone, "embeddings")
     compact_here(lone, "embeddings")
     assert rows_of(lone, "embeddings") == before
