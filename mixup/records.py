@@ -417,3 +417,6 @@ TOKEN_INDEX = pa.schema(
     ]
 )
 """Where each row of a token set lies in the table ``tokens``: the file, its row group, the row."""
+
+TOKEN_SETS = "token_sets"
+"""The folder of a workspace that holds its token sets, each with an index."""

@@ -65,6 +65,18 @@ def record_of(pair: Pair) -> MixtureRecord:
     )
 
 
+def stored_record(row: Mapping[str, Any]) -> MixtureRecord:
+    """A row of the table ``mixture`` as a record."""
+    return MixtureRecord(
+        id=row["pair"],
+        task=row["task"],
+        instruction=row["instruction"],
+        input=row["input"],
+        output=row["output"],
+        cot=row["cot"],
+    )
+
+
 def sft_row(record: MixtureRecord) -> dict[str, str]:
     """The SFT schema: id, instruction, input, output, cot, source. Source: spec 2.3."""
     return {
@@ -101,6 +113,23 @@ def messages_of(record: MixtureRecord) -> list[dict[str, str]]:
         {"role": "user", "content": neutralize_tags(_user_text(record))},
         {"role": "assistant", "content": target_text(record.cot, record.output)},
     ]
+
+
+def is_record(row: object) -> bool:
+    """Whether a row is a MIXTURE record and no other pair with an instruction, input and output.
+
+    The SFT schema has a chain of thought, which may be empty; the RL schema names a task type.
+    """
+    if not isinstance(row, Mapping) or not {"input", "output"} <= row.keys():
+        return False
+    kind = row.get("task_type")
+    return "cot" in row or (isinstance(kind, str) and kind.endswith(_RL_SUFFIX))
+
+
+def task_in_name(name: str) -> str | None:
+    """The task that a file's name says, such as ``merged_train_qa_noisy``; None if not just one."""
+    found = set(TASKS) & set(re.split(r"[^a-z]+", name.lower()))
+    return found.pop() if len(found) == 1 else None
 
 
 def read_record(row: object, *, task: str | None = None) -> MixtureRecord:

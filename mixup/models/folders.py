@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -10,6 +11,10 @@ from mixup.errors import ConfigError
 from mixup.models import bundled
 
 _CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
+_TOKENIZER = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
+    *("vocab*", "merges.txt", "*.model", "*.tiktoken"),
+)
 
 
 def model_folder(name: str) -> Path:
@@ -52,13 +57,45 @@ def model_revision(name: str) -> str:
     return hasher.hexdigest(length=16)
 
 
-def _from_hub(name: str) -> Path:
+def tokenizer_folder(name: str) -> Path:
+    """The local folder of a model's tokenizer; of a hub id, only that part is downloaded.
+
+    Args:
+        name: As ``model_folder`` takes it.
+
+    Raises:
+        ConfigError: If there is no such model.
+    """
+    if name.startswith("bundled:"):
+        return model_folder(name)
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else _from_hub(name, (*_TOKENIZER, "config.json"))
+
+
+def tokenizer_revision(name: str) -> str:
+    """The blake3-128 hash of a model's tokenizer and chat template.
+
+    Raises:
+        ConfigError: As ``tokenizer_folder``.
+    """
+    if name == bundled.SMOLLM2:
+        return bundled.smollm2_revision()
+    folder = tokenizer_folder(name)
+    hasher = blake3()
+    for path in sorted({path for pattern in _TOKENIZER for path in folder.glob(pattern)}):
+        if path.is_file():
+            hasher.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            hasher.update_mmap(path)
+    return hasher.hexdigest(length=16)
+
+
+def _from_hub(name: str, patterns: Sequence[str] | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [f"*{suffix}" for suffix in _CONTENT]
+    wanted = list(patterns or [f"*{suffix}" for suffix in _CONTENT])
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from mixup.mixture.schemas import MixtureRecord, messages_of, rl_row, sft_row
+from mixup.mixture.schemas import MixtureRecord, messages_of, rl_row, sft_row, stored_record
 from mixup.mixture.splits import SPLITS
 from mixup.records import TURNS, content_key
 from mixup.stages.leaks import leaked_pairs
@@ -111,7 +111,7 @@ def export_part(export: Export, part: str) -> dict[str, tuple[int, str]]:
         names = _FILES[part]
         writers = [stack.enter_context(_Files(export, name)) for name in names]
         for row in _rows(export, part):
-            record = _record_of(row)
+            record = stored_record(row)
             for writer in writers:
                 writer.add(record)
     return {name: found for writer in writers for name, found in writer.files().items()}
@@ -130,17 +130,6 @@ def _scan(export: Export, columns: list[str]) -> Iterator[pa.Table]:
         leaked = pa.array(sorted(leaked_pairs(export.workspace, export.leaks, bucket)), pa.string())
         for part in scan_files(export.workspace, "mixture", paths, columns):
             yield part.filter(pc.invert(pc.is_in(part["pair"], leaked)))
-
-
-def _record_of(row: Mapping[str, Any]) -> MixtureRecord:
-    return MixtureRecord(
-        id=row["pair"],
-        task=row["task"],
-        instruction=row["instruction"],
-        input=row["input"],
-        output=row["output"],
-        cot=row["cot"],
-    )
 
 
 class _Files:

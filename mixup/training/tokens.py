@@ -14,11 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixup.errors import TableError
-from mixup.records import TOKEN_INDEX
+from mixup.records import TOKEN_INDEX, TOKEN_SETS
 from mixup.workspace import Workspace
-
-TOKEN_SETS = "token_sets"
-"""The folder of a workspace that holds its token sets."""
 
 _KEPT_BYTES = 256_000_000
 _OPEN_FILES = 64

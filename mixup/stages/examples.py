@@ -1,0 +1,267 @@
+"""The conversations that a model is to learn: found, and read from wherever they lie.
+
+A source is a split of the table ``mixture``, or files: of a release, of a published mixture, of the
+paper's MIXTURE in either of its schemas, or of any format that ingest reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixup.errors import ConfigError, RecordError
+from mixup.mixture.schemas import (
+    MixtureRecord,
+    is_record,
+    messages_of,
+    read_record,
+    stored_record,
+    task_in_name,
+)
+from mixup.mixture.splits import SPLITS
+from mixup.records import TURNS, Turn, content_key, uid_of
+from mixup.stages.rows import read_rows
+from mixup.stages.sources import ROWS, Chunk, SourceFile, chunks_of, find_files
+from mixup.stages.streams import RawRow
+from mixup.tables import Snapshot, scan_files, snapshot
+from mixup.text.formats import decode_line, parse_row
+from mixup.workspace import Workspace, filesystem_of, open_workspace, resolve_location
+
+Form = Literal["auto", "mixture", "instruction"]
+"""How a row is read: as a MIXTURE record, that teaches to distill; as an instruction and its
+answer; or as what its fields say, where a row with ``cot`` or ``task_type`` is a MIXTURE record."""
+
+_PAIR = ["pair", "split", "task", "instruction", "input", "output", "cot"]
+
+
+@dataclass(frozen=True)
+class MixtureSplit:
+    """Pairs of the table ``mixture`` of a workspace, as it is now.
+
+    Attributes:
+        workspace: The workspace.
+        table: The table's files.
+        split: One of ``SPLITS``.
+    """
+
+    workspace: Workspace
+    table: Snapshot
+    split: str
+
+    @property
+    def key(self) -> str:
+        """What decides its examples."""
+        return content_key("mixture", sorted(self.table.paths), self.split)
+
+
+@dataclass(frozen=True)
+class ExampleFiles:
+    """Files of rows.
+
+    Attributes:
+        files: The files.
+        form: How their rows are read.
+        chunk_bytes: A part of a file that one task reads has about this size.
+        max_row_bytes: A longer row is left out.
+    """
+
+    files: tuple[SourceFile, ...]
+    form: Form = "auto"
+    chunk_bytes: int = 64_000_000
+    max_row_bytes: int = 8_000_000
+
+    @property
+    def key(self) -> str:
+        """What decides its examples."""
+        files = sorted(file.fingerprint for file in self.files)
+        return content_key("files", files, self.form, self.max_row_bytes)
+
+
+Source = MixtureSplit | ExampleFiles
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation, or why a row is none.
+
+    Attributes:
+        key: The key of the turns; of a row that is none, of its place.
+        turns: An optional system turn, then user and assistant in turn.
+        place: Where it was read: a file and offset, or a pair.
+        reason: Why it is none, or None.
+    """
+
+    key: str
+    turns: tuple[Turn, ...]
+    place: str
+    reason: str | None = None
+
+
+def mixture_split(location: str, split: str) -> MixtureSplit:
+    """A split of the table ``mixture`` of a workspace.
+
+    Raises:
+        ConfigError: If there is no such workspace, table or split.
+    """
+    _check_split(split)
+    workspace = open_workspace(location)
+    table = snapshot(workspace, "mixture")
+    if not table.paths:
+        raise ConfigError(
+            f"{workspace.uri} has no table `mixture`: run `mixup build-mixture` first"
+        )
+    return MixtureSplit(workspace, table, split)
+
+
+def example_files(
+    paths: Sequence[str], *, split: str = "sft", form: Form = "auto", key: str = "data.paths"
+) -> ExampleFiles:
+    """The files that some paths name.
+
+    Of a release's folder that is its data, of a published mixture's its split as messages: beside
+    these they hold the same rows in other forms, and lineage.
+
+    Args:
+        paths: Files, folders, globs or URLs; a folder may be a release's or a mixture's.
+        split: Which split of a mixture's folder.
+        form: How rows are read.
+        key: The config's key that holds the paths, for messages.
+
+    Raises:
+        ConfigError: If a path names nothing, or a workspace.
+    """
+    _check_split(split)
+    kinds = ROWS.__class__(key, ROWS.bundled, ROWS.formats)
+    named = [_within(path, split, key) for path in paths]
+    return ExampleFiles(tuple(find_files(named, kinds)), form)
+
+
+def _within(path: str, split: str, key: str) -> str:
+    """The part of a release's or a mixture's folder that is meant by it; else the path."""
+    if path.startswith(("http://", "https://", "bundled:")) or any(sign in path for sign in "*?["):
+        return path
+    folder = resolve_location(path)
+    filesystem, root = filesystem_of(folder)
+    names = ("workspace.json", "lineage.parquet", "provenance.parquet")
+    found = filesystem.get_file_info([f"{root}/{name}" for name in names])
+    is_workspace, is_release, is_mixture = (bool(info.is_file) for info in found)
+    if is_workspace:
+        raise ConfigError(
+            f"{key}: {path!r} is a workspace; name a release in it (releases/...), or its table "
+            "`mixture` by `type: mixture`"
+        )
+    if is_release:
+        return f"{folder}/data"
+    return f"{folder}/messages/{split}.parquet" if is_mixture else path
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ConfigError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one task reads: chunks of files, or a bucket of the table.
+
+    Attributes:
+        source: The source.
+        part: The chunk or the bucket.
+        size: About how many bytes of text it holds.
+    """
+
+    source: Source
+    part: Chunk | int | None
+    size: int
+
+
+def shares_of(sources: Sequence[Source]) -> list[Share]:
+    """The shares of some sources, in a stable order."""
+    found: list[Share] = []
+    for source in sources:
+        if isinstance(source, MixtureSplit):
+            found += [
+                Share(source, bucket, _bucket_bytes(source, bucket)) for bucket in _of(source)
+            ]
+            continue
+        for file in sorted(source.files, key=lambda file: file.path):
+            chunks = chunks_of(file, source.chunk_bytes)
+            found += [Share(source, chunk, chunk.size) for chunk in chunks]
+    return found
+
+
+def _of(source: MixtureSplit) -> list[int]:
+    return source.table.buckets
+
+
+def _bucket_bytes(source: MixtureSplit, bucket: int) -> int:
+    filesystem, root = source.workspace.filesystem()
+    paths = [f"{root}/tables/mixture/{path}" for path in source.table.in_bucket(bucket)]
+    return 4 * sum(info.size or 0 for info in filesystem.get_file_info(paths))  # compressed
+
+
+def read_examples(share: Share) -> Iterator[Example]:
+    """The examples of a share, bad rows among them; runs in a worker."""
+    source = share.source
+    if isinstance(source, MixtureSplit):
+        yield from _pairs(source, share.part)
+    elif isinstance(share.part, Chunk):
+        for row in read_rows(share.part, max_row_bytes=source.max_row_bytes):
+            yield _example(row, share.part.file, source.form)
+
+
+def _pairs(source: MixtureSplit, bucket: Any) -> Iterator[Example]:
+    paths = source.table.in_bucket(bucket)
+    for rows in scan_files(source.workspace, "mixture", paths, _PAIR):
+        for row in rows.filter(pc.equal(rows["split"], source.split)).to_pylist():
+            turns = _turns(stored_record(row))
+            yield Example(uid_of(turns), turns, f"mixture#{row['pair']}")
+
+
+def _example(row: RawRow, file: SourceFile, form: Form) -> Example:
+    place = f"{file.shown}#{row.offset}"
+    try:
+        if row.reason:
+            raise RecordError(row.reason, row.detail)
+        turns = turns_of(
+            row.value if row.value is not None else decode_line(row.raw), form, file.name
+        )
+    except RecordError as error:
+        return Example(content_key(file.fingerprint, row.offset), (), place, error.reason)
+    return Example(uid_of(turns), turns, place)
+
+
+def turns_of(row: object, form: Form, name: str) -> tuple[Turn, ...]:
+    """The conversation of a row.
+
+    Args:
+        row: The row, whatever it is.
+        form: How it is read.
+        name: The file's name, which may say the task of a MIXTURE record.
+
+    Raises:
+        RecordError: If it is none.
+    """
+    if form == "mixture" or (form == "auto" and is_record(row)):
+        return _turns(read_record(row, task=task_in_name(name)))
+    return parse_row(row).turns
+
+
+def _turns(record: MixtureRecord) -> tuple[Turn, ...]:
+    return tuple(Turn(message["role"], message["content"]) for message in messages_of(record))
+
+
+EXAMPLES = pa.schema(
+    [
+        ("partition", pa.int32()),
+        ("example", pa.string()),
+        ("turns", TURNS),
+        ("place", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+"""Examples on their way from the tasks that read them to those that tokenize."""
