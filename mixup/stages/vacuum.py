@@ -21,7 +21,7 @@ from pyarrow import fs
 from mixup.commits import HISTORY
 from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Lease
-from mixup.records import TABLES
+from mixup.records import TABLES, TOKEN_SETS
 from mixup.stages.run import RunContext
 from mixup.tables import open_table, stored_files
 from mixup.workspace import TEMPORARY, Workspace
@@ -33,6 +33,13 @@ CHECKPOINT_COMMITS = 20
 SPANS_KEPT_RUNS = 100
 """The spans of so many of the newest runs are kept; they are the large part of a run's folder."""
 _VERSIONS_AT_ONCE = 16
+_DESCRIBED_BY = {
+    "releases": "manifest.json",
+    "mixtures": "manifest.json",
+    "libraries": "manifest.json",
+    TOKEN_SETS: "set.json",
+}
+"""The folders of finished things, each of which has one document that is written last."""
 _LOG_ENTRY = re.compile(r"_delta_log/(\d{20})\.(json|crc|checkpoint\.parquet)$")
 
 
@@ -174,7 +181,7 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
     """Free what dead runs left outside of the tables; what was freed."""
     filesystem, root = workspace.filesystem()
     freed: list[FoundFile] = []
-    for folder in ("releases", "mixtures", "libraries"):
+    for folder in _DESCRIBED_BY:
         for name in workspace.list(folder):
             if not _is_unfinished(workspace, folder, name):
                 continue
@@ -197,12 +204,13 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
 
 
 def _is_unfinished(workspace: Workspace, folder: str, name: str) -> bool:
-    """Whether an entry of the releases, mixtures or libraries is a folder of an unfinished run."""
+    """Whether an entry of one of these folders is itself one, that no run has finished."""
     if ".json" in name:
         return False
     if workspace.is_local:
         return TEMPORARY.search(name) is not None
-    return not workspace.exists(f"{folder}/{name}/manifest.json")  # it is written in place there
+    document = f"{folder}/{name}/{_DESCRIBED_BY[folder]}"
+    return not workspace.exists(document)  # it is written in place there, this last
 
 
 def _forget_heartbeats(workspace: Workspace, lease: Lease) -> None:
