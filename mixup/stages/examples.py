@@ -7,7 +7,7 @@ paper's MIXTURE in either of its schemas, or of any format that ingest reads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -135,9 +135,8 @@ def example_files(
         ConfigError: If a path names nothing, or a workspace.
     """
     _check_split(split)
-    kinds = ROWS.__class__(key, ROWS.bundled, ROWS.formats)
     named = [_within(path, split, key) for path in paths]
-    return ExampleFiles(tuple(find_files(named, kinds)), form)
+    return ExampleFiles(tuple(find_files(named, replace(ROWS, key=key))), form)
 
 
 def _within(path: str, split: str, key: str) -> str:
