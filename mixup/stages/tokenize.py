@@ -370,9 +370,9 @@ def index_bucket(
         with work.workspace.writing(target):
             pq.write_table(index, target, filesystem=filesystem, compression="zstd")
     keys = blake3("".join(index["example"].to_pylist()).encode()).hexdigest(length=16)
-    totals = (pc.sum(index[name]).as_py() or 0 for name in ("length", "learned"))
+    tokens, learned = (pc.sum(index[name]).as_py() or 0 for name in ("length", "learned"))
     files = tuple(sorted(set(index["file"].to_pylist())))
-    return IndexPart(bucket, keys, index.num_rows, *totals, files)
+    return IndexPart(bucket, keys, index.num_rows, tokens, learned, files)
 
 
 def _places(rows: pa.Table, members: pa.Array, revision: str, path: str, group: int) -> pa.Table:

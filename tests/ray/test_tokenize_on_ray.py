@@ -9,7 +9,7 @@ from tiny_tokenizer import save_tokenizer
 
 from mixup.models.tokenizing import Encoding
 from mixup.stages.examples import example_files
-from mixup.stages.run import RunContext
+from mixup.stages.run import RunContext, on_ray
 from mixup.stages.tokenize import tokenize
 from mixup.training.tokens import TokenRows
 from mixup.workspace import ensure_workspace
@@ -23,9 +23,9 @@ def test_a_set_made_on_ray_is_the_one_made_in_one_process(tmp_path: Path):
         (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     source = example_files([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
     made = []
-    for name, given in (("here", {"runner": in_process}), ("ray", {})):
+    for name, runner in (("here", in_process), ("ray", on_ray)):
         workspace = ensure_workspace(str(tmp_path / name), buckets=4)
-        context = RunContext(workspace, "run", 1, commit_interval_s=0.0, **given)
+        context = RunContext(workspace, "run", 1, commit_interval_s=0.0, runner=runner)
         found = tokenize(context, [source], Encoding(model, "chat", 400))
         made.append((found, TokenRows(workspace, found.name)))
     (here, rows), (there, others) = made

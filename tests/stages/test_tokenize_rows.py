@@ -29,6 +29,7 @@ from mixup.stages.publish_mixture import Export, export_part
 from mixup.stages.run import RunContext
 from mixup.stages.tokenize import TokenSet, stored_set, tokenize
 from mixup.tables import ensure_table, snapshot, stored_files
+from mixup.text.training_text import Template
 from mixup.training.tokens import TokenRows, read_index
 from mixup.workspace import ensure_workspace
 
@@ -77,7 +78,7 @@ def write_rows(path: Path, rows: list[dict]) -> str:
 
 
 def run(
-    workspace, sources, model: str, *, window: int = 4000, template="chat", run="r"
+    workspace, sources, model: str, *, window: int = 4000, template: Template = "chat", run="r"
 ) -> TokenSet:
     with acquire(workspace, run) as lease:
         context = RunContext(workspace, run, lease.token, commit_interval_s=0.0, runner=in_process)

@@ -32,8 +32,8 @@ def model(request) -> LlamaForCausalLM:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        attn_implementation=request.param,
     )
+    config._attn_implementation = request.param
     return LlamaForCausalLM(config).eval()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tiny_tokenizer import save_tokenizer
 
@@ -25,7 +27,7 @@ CHAT = [
 ]
 
 
-def only(encoder: ExampleTokenizer, turns):
+def only(encoder: ExampleTokenizer, turns) -> Any:
     (found,) = encoder.encode([turns])
     return found
 
@@ -127,7 +129,7 @@ def test_a_template_that_takes_no_system_turn_leaves_such_rows_out(tmp_path):
 
 def test_the_revision_tells_all_that_decides_the_tokens(tmp_path):
     one, other = (
-        save_tokenizer(tmp_path / name, adds_bos=bos) for name, bos in (("a", 0), ("b", 1))
+        save_tokenizer(tmp_path / name, adds_bos=bos) for name, bos in (("a", False), ("b", True))
     )
     made = [
         Encoding(str(one), "chat", 100),
