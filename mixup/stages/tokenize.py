@@ -21,19 +21,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from blake3 import blake3
 
+from mixup.commits import Completion
 from mixup.errors import MixupError
 from mixup.ledger import StageCounts
 from mixup.models.tokenizing import Encoding, example_tokenizer
 from mixup.records import TABLES, TOKEN_INDEX, TOKEN_SETS, Turn, bucket_of, content_key
-from mixup.stages.cell_work import staging
 from mixup.stages.compact import compact
 from mixup.stages.examples import EXAMPLES, Example, Share, Source, read_examples, shares_of
-from mixup.stages.ingest import STAGING, Staged, writing_tasks
-from mixup.stages.pieces import Piece, PieceWriter, by_partition
-from mixup.stages.run import Manifest, RunContext, Stopwatch, commit_stream
+from mixup.stages.manifests import Manifest, commit_stream
+from mixup.stages.pieces import STAGING, Piece, PieceWriter, by_partition, staging
+from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.streams import UNREACHABLE
+from mixup.stages.waves import Staged, writing_tasks
 from mixup.stages.writing import Output, uid_range
-from mixup.tables import Completion, Snapshot, scan_files, snapshot
+from mixup.tables import Snapshot, scan_files, snapshot
 from mixup.workspace import Workspace
 
 logger = logging.getLogger(__name__)
