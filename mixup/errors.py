@@ -43,6 +43,10 @@ class EngineDied(ModelError):
     """A language model's engine failed in a way after which it cannot be used; replace it."""
 
 
+class TrainingError(MixupError):
+    """A training that cannot go on: running it again as it is would end in the same way."""
+
+
 class StalledError(MixupError):
     """No row of a stage finished for the time that the config allows.
 
