@@ -156,6 +156,12 @@ def _reference_config() -> type[Section]:
     return ReferenceConfig
 
 
+def _sft_config() -> type[Section]:
+    from mixup.training_config import SftConfig
+
+    return SftConfig
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mixup",
@@ -203,6 +209,17 @@ def _add_jobs(commands: Any) -> None:
         "jobs/reference.yaml",
         _reference_config,
         _build_reference,
+    )
+    _add_job(
+        commands,
+        "train-sft",
+        "fine-tune a model on MIXTURE, a release or other examples",
+        "Fine-tunes a base model on examples: the distiller on MIXTURE, or any model on a release. "
+        "The same command goes on from the last checkpoint of a run that was stopped, and has "
+        "nothing to do once the model is there.",
+        "jobs/sft.yaml",
+        _sft_config,
+        _train_sft,
     )
 
 
@@ -308,6 +325,19 @@ def _build_reference(options: argparse.Namespace) -> None:
 
     done = build_reference(config)
     _print(reference_lines(done.library, done.manifest, is_new=done.is_new, seconds=done.seconds))
+
+
+def _train_sft(options: argparse.Namespace) -> None:
+    _start_logging(verbose=options.verbose, quiet=options.quiet)
+    from mixup.config_file import load_config
+    from mixup.training_config import SftConfig
+
+    config = load_config(SftConfig, options.config, options.overrides)
+    from mixup.operations.training_text import training_lines
+    from mixup.pipelines.train_sft import train_sft
+
+    done = train_sft(config)
+    _print(training_lines(done.model, done.description, is_new=done.is_new, seconds=done.seconds))
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -30,10 +30,11 @@ class ExamplesConfig(Section):
     packing: bool = False
     """Put several examples into one sequence, each of which sees only itself; else each is a
     sequence, and those of one batch are of about the same length."""
+    form: Literal["auto", "mixture", "instruction"] = "auto"
+    """How rows of files are read: as MIXTURE's pairs, which teach to distill; as instructions and
+    their answers; or as their fields say, where `cot` or `task_type` tell a MIXTURE pair."""
     max_rows: Count | None = None
     """At most so many examples, drawn by the seed; null: all."""
-    licence: str | None = None
-    """The licence of rows of files that do not state their own; null counts as `unknown`."""
 
 
 class HeldOutConfig(Section):
@@ -248,12 +249,11 @@ class SftConfig(Section):
         others the same is computed, sums being rounded otherwise.
         """
         optimizer = self.optimizer.model_dump(mode="json", exclude={"micro_batch"})
-        examples = self.examples.model_dump(mode="json", exclude={"paths", "licence"})
-        held_out = self.held_out.model_dump(mode="json", exclude={"paths"})
+        examples = self.examples.model_dump(mode="json", exclude={"paths", "split", "form"})
+        held_out = self.held_out.model_dump(mode="json", include={"max_rows", "every_steps"})
         lora = None if self.lora is None else self.lora.model_dump(mode="json")
-        export = self.export.model_dump(mode="json")
         chosen = held_out if self.export.choose == "best" else None
-        return [self.seed, self.is_bf16, examples, optimizer, lora, export, chosen]
+        return [self.seed, self.is_bf16, examples, optimizer, lora, chosen]
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

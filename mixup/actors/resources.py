@@ -137,8 +137,12 @@ def check_place(workspace: Workspace, *, shared: bool) -> None:
         )
 
 
-def check_demand(demands: Sequence[Demand]) -> None:
+def check_demand(demands: Sequence[Demand], *, free_cpus: float = _FREE_CPUS) -> None:
     """Check that the cluster, scaled up, holds a stage's actors and the tasks that feed them.
+
+    Args:
+        demands: What the stage holds at the same time.
+        free_cpus: CPUs that must be left for those tasks.
 
     Raises:
         ResourceError: Naming what is short and what asks for it.
@@ -148,7 +152,7 @@ def check_demand(demands: Sequence[Demand]) -> None:
     there = ray.cluster_resources()
     for kind in ("CPU", "GPU"):
         asked = sum(d.count * (d.cpus if kind == "CPU" else d.gpus) for d in demands)
-        needed = asked + (_FREE_CPUS if kind == "CPU" else 0.0)
+        needed = asked + (free_cpus if kind == "CPU" else 0.0)
         have = there.get(kind, 0.0)
         if asked and needed > have + 1e-6:
             parts = ", ".join(f"{d.what} {d.count} x {d.cpus} CPU {d.gpus} GPU" for d in demands)

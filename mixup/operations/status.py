@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -28,7 +28,7 @@ from mixup.workspace import Workspace
 _MOST_FILES = 1024
 _WITH_REASONS = ("quarantine", "embeddings", "ratings", "samples", "rewards", "candidates")
 _LOCK_READS = 5
-_MADE = ("release", "mixture", "library")
+_MADE = ("release", "mixture", "library", "model")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class RunState:
         release: What it made, such as ``release 20260101T...``.
         table: The table that it committed to last, or None.
         committed: When that was.
+        training: How far its training is: step, steps, loss; None where nothing was trained.
     """
 
     run: str
@@ -74,6 +75,7 @@ class RunState:
     release: str | None
     table: str | None = None
     committed: float | None = None
+    training: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Status:
         mixture: The folder of the current mixture, or None.
         pairs: How many pairs it has.
         library: The folder of the current library, or None.
+        models: The names of the models that were trained here.
         lock: Who holds the lock, or None.
         last_run: The run that started last, or None.
         reasons: Table to reasons why a row has no value, most frequent first; None where the table
@@ -107,6 +110,7 @@ class Status:
     mixture: str | None
     pairs: int | None
     library: str | None
+    models: Sequence[str]
     lock: LockState | None
     last_run: RunState | None
     reasons: Mapping[str, Mapping[str, int] | None]
@@ -143,12 +147,18 @@ def status(workspace: Workspace) -> Status:
         mixture=None if mixture is None else f"{workspace.uri}/{FOLDER}/{mixture[0]}",
         pairs=None if mixture is None else _pairs(workspace, mixture[0]),
         library=None if library is None else f"{workspace.uri}/{LIBRARIES}/{library[0]}",
+        models=_models(workspace),
         lock=_lock(workspace),
         last_run=_last_run(workspace, there),
         reasons={name: _reasons(view, name) for name in _WITH_REASONS if name in there},
         superseded=_superseded(view),
         disk_bytes=_disk_bytes(workspace) if workspace.is_local else None,
     )
+
+
+def _models(workspace: Workspace) -> list[str]:
+    names = workspace.list("models")
+    return [name for name in names if workspace.exists(f"models/{name}/training.json")]
 
 
 def _pairs(workspace: Workspace, mixture: str) -> int | None:
@@ -246,12 +256,22 @@ def _last_run(workspace: Workspace, tables: Mapping[str, DeltaTable]) -> RunStat
     run = runs[-1]
     summary = workspace.read_json(f"runs/{run}/summary.json") or {}
     made = [f"{kind} {summary[kind]}" for kind in _MADE if kind in summary]
-    state = RunState(run, _started(run), summary.get("ended"), made[0] if made else None)
+    training = _training(workspace, run)
+    state = RunState(
+        run, _started(run), summary.get("ended"), made[0] if made else None, training=training
+    )
     last = [(at, name) for name, table in tables.items() if (at := _committed(table, run))]
     if not last:
         return state
     committed, name = max(last)
     return replace(state, table=name, committed=committed)
+
+
+def _training(workspace: Workspace, run: str) -> Mapping[str, Any] | None:
+    described = workspace.read_json(f"runs/{run}/training.json")
+    return (
+        None if described is None else workspace.read_json(f"{described['folder']}/progress.json")
+    )
 
 
 def _committed(table: DeltaTable, run: str) -> float | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from mixup.operations.status import LockState, RunState, Status
 from mixup.operations.text import (
@@ -31,6 +32,7 @@ _STAGES = {
     "segments": "segment",
     "candidates": "teach",
     **dict.fromkeys(("targets", "mixture"), "mix"),
+    "tokens": "tokenize",
 }
 
 
@@ -47,6 +49,7 @@ def status_lines(status: Status, *, color: bool = False) -> list[str]:
         *_release_lines(status),
         *_mixture_lines(status),
         *_library_lines(status),
+        *([labeled("models", ", ".join(status.models))] if status.models else []),
         *_run_lines(status.last_run, status.lock, paint),
         *_lock_lines(status.lock, paint),
         "",
@@ -119,10 +122,24 @@ def _run_lines(run: RunState | None, lock: LockState | None, paint: _Paint) -> l
         lines.append(labeled("", f"{paint('running', 'busy')}{since}"))
     else:
         lines.append(labeled("", f"{paint('did not finish', 'bad')}; run the job again"))
-    if run.table is not None and run.committed is not None:
+    if run.training is not None:
+        lines.append(labeled("", training_words(run.training)))
+    elif run.table is not None and run.committed is not None:
         stage = f"{_STAGES.get(run.table, run.table)} (table {run.table})"
         lines.append(labeled("", f"last commit by {stage}{_ago(run.committed)}"))
     return lines
+
+
+def training_words(progress: Mapping[str, Any]) -> str:
+    """How far a training is, as one line."""
+    parts = [f"training step {progress['step']:,} of {progress['steps']:,}"]
+    if (loss := progress.get("loss")) is not None:
+        parts.append(f"loss {loss:.4f}")
+    if (held_out := progress.get("held_out_loss")) is not None:
+        parts.append(f"held-out loss {held_out:.4f}")
+    if (rate := progress.get("tokens_per_second")) is not None:
+        parts.append(f"{rate:,.0f} tokens/s")
+    return ", ".join(parts)
 
 
 def _lock_lines(lock: LockState | None, paint: _Paint) -> list[str]:

@@ -150,8 +150,8 @@ def _within(path: str, split: str, key: str) -> str:
     is_workspace, is_release, is_mixture = (bool(info.is_file) for info in found)
     if is_workspace:
         raise ConfigError(
-            f"{key}: {path!r} is a workspace; name a release in it (releases/...), or its table "
-            "`mixture` by `type: mixture`"
+            f"{key}: {path!r} is a workspace; name a release in it (releases/...), or leave "
+            f"{key} empty and take it as the workspace"
         )
     if is_release:
         return f"{folder}/data"

@@ -1,4 +1,4 @@
-"""The batches of a rank, one optimizer step after another, made while the step before is trained."""
+"""The batches of a rank, step after step, each made while the one before is trained."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ class Rows(Protocol):
     def __getitem__(self, row: int) -> TokenRow:
         """The row of an id."""
         ...
+
+
+class SomeRows:
+    """Some of the rows of a set, by ids of their own from 0."""
+
+    def __init__(self, rows: Rows, chosen_N: np.ndarray) -> None:
+        self._rows, self._chosen_N = rows, chosen_N
+        self.lengths_N, self.learned_N = rows.lengths_N[chosen_N], rows.learned_N[chosen_N]
+
+    def __getitem__(self, row: int) -> TokenRow:
+        """The row of an id."""
+        return self._rows[int(self._chosen_N[row])]
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,9 @@ class BatchPlan:
         lengths = np.asarray(lengths_N, dtype=np.int64)[rows]
         _check_lengths(lengths, settings.window)
         self.settings = settings
+        decides = {name: value for name, value in asdict(settings).items() if name != "micro"}
         self._key = content_key(
-            *(_VERSION, asdict(settings)),
+            *(_VERSION, decides),
             *(blake3(part.tobytes()).hexdigest(length=16) for part in (rows, lengths)),
         )
         sequence_N = np.arange(len(rows))
@@ -90,7 +91,10 @@ class BatchPlan:
 
     @property
     def fingerprint(self) -> str:
-        """A key of all that decides the plan: a run resumes under the same one only."""
+        """A key of what decides the rows of each step: a run resumes under the same one only.
+
+        How many sequences go through one forward pass is not among it.
+        """
         return self._key
 
     @property

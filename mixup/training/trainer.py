@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Training:
         ranks: The processes that train.
         stage: The ZeRO stage.
         device: The GPU's name.
+        report: Called by every rank after each checkpoint, with what was measured.
         choose_best: Whether the checkpoint of the lowest held-out loss is the one to export.
         flat: As ``collate`` takes it.
     """
@@ -76,6 +77,7 @@ class Training:
     log: MetricsLog | None
     ranks: Ranks
     stage: int
+    report: Callable[[dict[str, Any]], object] = lambda metrics: None
     device: str = "cpu"
     choose_best: bool = False
     flat: bool = False
@@ -160,8 +162,9 @@ class PlannedTrainer(SFTTrainer):
         last = self._training.store.last()
         kept = "there is no checkpoint yet" if last is None else f"step {last.step} is kept"
         return (
-            f"the {what} is {value} at step {step + 1} (rows {rows} of the token set, ...); {kept}. "
-            "Lower optimizer.learning_rate, raise optimizer.warmup, or look at those examples"
+            f"the {what} is {value} at step {step + 1} (rows {rows} of the token set, ...); "
+            f"{kept}. Lower optimizer.learning_rate, raise optimizer.warmup, or look at those "
+            "examples"
         )
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
@@ -198,9 +201,7 @@ class PlannedTrainer(SFTTrainer):
         model = self.model_wrapped
         model.eval()
         for micro in plan.micro_batches(0, rank=ranks.rank, world=ranks.world):
-            found = tensors(
-                held_out.rows, micro, self._training.pad_id, flat=self._training.flat
-            )
+            found = tensors(held_out.rows, micro, self._training.pad_id, flat=self._training.flat)
             with torch.no_grad():
                 outputs = model(**self._prepare_inputs(found), use_cache=False, fused_lm_head=True)
             sums += torch.tensor([-outputs.log_probs.sum().item(), outputs.label_mask.sum().item()])
@@ -271,6 +272,7 @@ class PlannedTrainer(SFTTrainer):
         given.store.save(record, lambda folder: self._write(folder, record), given.ranks)
         if given.log is not None:
             given.log.flush()
+        given.report({"step": step, "steps": record.steps, "held_out_loss": loss})
 
     def _was_measured(self, step: int) -> bool:
         every = self.args.eval_steps
@@ -320,9 +322,7 @@ def _flop_count(model: Any) -> FlopCount:
     if not config.tie_word_embeddings:  # the embedding is looked up, not multiplied
         weights -= config.vocab_size * config.hidden_size
     trained = sum(size for size, is_trained in sizes if is_trained)
-    return FlopCount(
-        weights, min(trained, weights), config.num_hidden_layers, config.hidden_size
-    )
+    return FlopCount(weights, min(trained, weights), config.num_hidden_layers, config.hidden_size)
 
 
 def _size(weights: torch.Tensor) -> int:

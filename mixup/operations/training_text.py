@@ -1,0 +1,51 @@
+"""What a finished training says to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mixup.operations.text import labeled
+from mixup.report.wording import duration
+
+
+def training_lines(
+    model: str, description: Mapping[str, Any], *, is_new: bool, seconds: float
+) -> list[str]:
+    """The summary of a finished training.
+
+    Args:
+        model: The model's folder.
+        description: What it was made of.
+        is_new: Whether this run made it.
+        seconds: The run's wall time.
+    """
+    lines = [
+        labeled("model", model),
+        labeled("base", description["base"]),
+        labeled("examples", _examples(description)),
+        labeled("steps", f"{description['steps']:,}"),
+        *_losses(description),
+    ]
+    if not is_new:
+        upshot = f"nothing to do: the model is up to date (looked for {duration(seconds)})"
+        return [upshot, *lines]
+    return [*lines, labeled("time", duration(seconds))]
+
+
+def _examples(description: Mapping[str, Any]) -> str:
+    found = f"{description['examples']:,} of {description['tokens']:,} tokens"
+    if left_out := description["left_out"]:
+        named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items()))
+        found += f"; left out: {named}"
+    return found
+
+
+def _losses(description: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if description["first_loss"] is not None:
+        falls = f"{description['first_loss']:.4f} to {description['last_loss']:.4f}"
+        lines.append(labeled("loss", falls))
+    if measured := description["held_out_losses"]:
+        lines.append(labeled("held out", f"{measured[0]:.4f} to {measured[-1]:.4f}"))
+    return lines
