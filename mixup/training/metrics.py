@@ -145,7 +145,8 @@ def read_metrics(workspace: Workspace, folder: str) -> list[dict[str, Any]]:
             text = stream.read().decode("utf-8")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    whole = text.split("\n")[:-1]  # not splitlines: generated text may hold other line ends
+    return [json.loads(line) for line in whole]
 
 
 def read_progress(workspace: Workspace, folder: str) -> dict[str, Any] | None:

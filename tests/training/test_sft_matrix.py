@@ -1,0 +1,104 @@
+"""ZeRO stages, LoRA and full, one worker and two: all learn as one process of plain PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_train_sft import LORA, losses
+from tiny_training import reference, tiny_config
+
+from mixup.pipelines.train_sft import train_sft
+from mixup.training_config import SftConfig
+from mixup.workspace import Workspace
+
+FULL = "lora=null"
+
+
+def weights_of(config: SftConfig) -> dict:
+    """The trained weights of the exported model."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(Path(config.workspace) / "models" / "tiny")
+    return {name: values.detach() for name, values in model.named_parameters()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [FULL, LORA])
+@pytest.mark.parametrize(("stage", "workers"), [(2, 2), (3, 2), (2, 1), (0, 2), (1, 2), (3, 1)])
+def test_the_loss_curve_is_that_of_one_process(
+    ray_cluster, tiny_model, examples, tmp_path, kind, stage, workers
+):
+    import torch
+
+    config = tiny_config(
+        tmp_path / "w",
+        tiny_model,
+        examples,
+        kind,
+        f"zero.stage={stage}",
+        f"workers.count={workers}",
+    )
+    train_sft(config)
+    expected, weights = reference(config)
+    found = losses(config)
+    print(
+        f"greatest difference {max(abs(a - b) for a, b in zip(found, expected, strict=True)):.1e}"
+    )
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert expected[-1] < expected[0] - 0.5
+    if kind == FULL:
+        exported = weights_of(config)
+        for name, values in exported.items():
+            torch.testing.assert_close(values, weights[name], atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packing", [False, True])
+def test_packed_rows_learn_as_alone(ray_cluster, tiny_model, examples, tmp_path, packing):
+    config = tiny_config(
+        tmp_path / "w", tiny_model, examples, f"examples.packing={packing}", "optimizer.batch=4"
+    )
+    train_sft(config)
+    expected, _ = reference(config)
+    assert losses(config) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_activations_may_be_computed_twice(ray_cluster, tiny_model, examples, tmp_path):
+    config = tiny_config(
+        tmp_path / "w", tiny_model, examples, LORA, "gradient_checkpointing=true", "zero.stage=3"
+    )
+    train_sft(config)
+    expected, _ = reference(config)
+    assert losses(config) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_is_the_one_exported(ray_cluster, tiny_model, examples, tmp_path):
+    import torch
+
+    held_out = (
+        f"held_out={{paths: [{examples / 'held_out.jsonl'}], every_steps: 5, generations: 0}}"
+    )
+    config = tiny_config(
+        tmp_path / "w",
+        tiny_model,
+        examples,
+        held_out,
+        "checkpoints.every_steps=5",
+        "export.choose=best",
+        "optimizer={learning_rate: 0.3, schedule: constant}",  # it soon gets worse
+    )
+    done = train_sft(config)
+    measured = done.description["held_out_losses"]
+    assert done.description["held_out_loss"] == min(measured)
+    assert done.description["step"] == 5 * (measured.index(min(measured)) + 1)
+    kept = (
+        Path(config.workspace) / "checkpoints" / Workspace(config.workspace).list("checkpoints")[0]
+    )
+    assert {path.name for path in kept.glob("step-*")} == {
+        f"step-{done.description['step']:08d}",
+        "step-00000020",
+    }
+    assert all(torch.isfinite(values).all() for values in weights_of(config).values())

@@ -1,0 +1,224 @@
+"""A worker or the job killed with SIGKILL: the run ends as an undisturbed one, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_training import tiny_job, write_tiny_model
+
+from mixup.training.checkpoints import CheckpointStore
+from mixup.training.metrics import read_metrics, read_progress
+from mixup.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Large enough that a step takes a moment."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "m", hidden=128)
+
+
+def write_job(place: Path, model: Path, examples: Path, **changed: object) -> Path:
+    job = tiny_job(place / "w", model, examples)
+    job["optimizer"] |= {"max_steps": STEPS, "epochs": 100.0}
+    job["checkpoints"] = {"every_steps": 5}
+    job["lora"] = {"rank": 4, "dropout": 0.1}  # dropout draws random numbers
+    job["ray"] = {"cpus": 2, "object_store_gb": 0.3}
+    path = place / "job.yaml"
+    path.write_text(json.dumps(job | changed))
+    return path
+
+
+def start(job: Path) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mixup", "train-sft", str(job)],
+        env={**kept, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    log, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, log[-6000:]
+    return log
+
+
+def session_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = []
+    for other in psutil.process_iter():
+        try:
+            if os.getsid(other.pid) == process.pid:
+                found.append(other)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def training(place: Path) -> str | None:
+    names = Workspace(str(place / "w")).list("checkpoints")
+    return names[0] if names else None
+
+
+def wait_for_step(process: subprocess.Popen[str], place: Path, step: int) -> None:
+    workspace = Workspace(str(place / "w"))
+    while True:
+        assert process.poll() is None, process.communicate()[0][-6000:]
+        name = training(place)
+        found = read_progress(workspace, f"checkpoints/{name}") if name else None
+        if found is not None and found["step"] >= step:
+            return
+        time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End what a test left running."""
+    deadline = time.monotonic() + 60
+    while left := [other for other in session_of(process) if other.status() != "zombie"]:
+        if time.monotonic() > deadline or process.poll() is None:
+            for other in left:
+                other.kill()
+        time.sleep(0.2)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    place = tmp_path_factory.mktemp("undisturbed")
+    process = start(write_job(place, model, examples))
+    try:
+        finish(process)
+    finally:
+        end(process)
+    return place
+
+
+def state(place: Path) -> dict[str, object]:
+    """Everything in the last checkpoint, tensor by tensor; and the losses of all steps."""
+    import torch
+
+    workspace = Workspace(str(place / "w"))
+    name = training(place)
+    assert name is not None
+    store = CheckpointStore(workspace, name)
+    last = store.last()
+    assert last is not None
+    assert last.is_final
+    folder = Path(workspace.uri) / store.folder / last.name
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*.pt*")):
+        flatten(str(path.relative_to(folder)), torch.load(path, weights_only=False), found)
+    lines = read_metrics(workspace, store.folder)
+    losses = [(row["step"], row["loss"]) for row in lines if row["kind"] == "train"]
+    assert [step for step, _ in losses] == list(range(1, STEPS + 1))
+    return {**found, "losses": losses}
+
+
+def flatten(name: str, value: object, into: dict[str, object]) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            flatten(f"{name}/{key}", item, into)
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            flatten(f"{name}/{place}", item, into)
+    else:
+        into[name] = value
+
+
+def assert_same(one: dict[str, object], other: dict[str, object]) -> None:
+    import numpy as np
+    import torch
+
+    assert one.keys() == other.keys()
+    tensors = 0
+    for name, value in one.items():
+        if isinstance(value, torch.Tensor):
+            tensors += 1
+            assert torch.equal(value, other[name]), name  # type: ignore[reportArgumentType]
+        elif isinstance(value, np.ndarray):
+            assert np.array_equal(value, other[name]), name  # type: ignore[reportArgumentType]
+        elif isinstance(value, int | float | str | list):
+            assert value == other[name], name
+    assert tensors > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_worker_changes_nothing(undisturbed, model, examples, tmp_path):
+    process = start(write_job(tmp_path, model, examples))
+    try:
+        wait_for_step(process, tmp_path, 12)
+        workers = [
+            other for other in session_of(process) if "RayTrainWorker" in " ".join(other.cmdline())
+        ]
+        assert len(workers) == 2, [other.cmdline() for other in session_of(process)]
+        workers[1].kill()
+        finish(process)
+    finally:
+        end(process)
+    assert_same(state(undisturbed), state(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_job_goes_on_by_the_same_command(undisturbed, model, examples, tmp_path):
+    job = write_job(tmp_path, model, examples)
+    process = start(job)
+    try:
+        wait_for_step(process, tmp_path, 12)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        end(process)
+    name = training(tmp_path)
+    assert name is not None
+    last = CheckpointStore(Workspace(str(tmp_path / "w")), name).last()
+    assert last is not None
+    assert 10 <= last.step < STEPS
+    process = start(job)
+    try:
+        log = finish(process)
+    finally:
+        end(process)
+    assert f"train: started at step {last.step} of {STEPS}" in log
+    assert "tokenize: nothing to do" in log
+    assert_same(state(undisturbed), state(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_fewer_workers_go_on(undisturbed, model, examples, tmp_path):
+    """ZeRO-2 on two workers, and the rest of the steps on one: the same up to rounding."""
+    job = write_job(tmp_path, model, examples, lora=None)
+    process = start(job)
+    try:
+        wait_for_step(process, tmp_path, 12)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        end(process)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for place, workers in ((tmp_path, 1), (whole, 2)):
+        changed = {"lora": None, "workers": {"count": workers, "cpus": 1.0}}
+        process = start(write_job(place, model, examples, **changed))
+        try:
+            finish(process)
+        finally:
+            end(process)
+    mine, theirs = (dict(state(place)["losses"]) for place in (tmp_path, whole))  # type: ignore[reportCallIssue]
+    assert mine == pytest.approx(theirs, abs=1e-3)
