@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ from mixup.training_config import SftConfig
 from mixup.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mixup.training.trainer import HeldOut, PlannedTrainer
+    from mixup.training.held_out import HeldOut
+    from mixup.training.trainer import PlannedTrainer, Training
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +127,9 @@ def train(work: SftWork, ranks: Ranks, *, report: Any) -> None:
     from mixup.training.trainer import Training
 
     with tempfile.TemporaryDirectory(prefix="mixup-sft-") as scratch:
+        if work.workspace.is_local:  # else in the scratch folder, which is deleted
+            place = work.workspace.path(f"runs/{work.run}/tensorboard")
+            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", place)
         # DeepSpeed's config is in it: under ZeRO-3 it must be there before the weights are.
         arguments = _arguments(work, plan, Path(scratch), set_up)
         tokenizer = load_tokenizer(work.base, template=config.examples.template)
@@ -158,7 +163,7 @@ def train(work: SftWork, ranks: Ranks, *, report: Any) -> None:
             log.flush()
 
 
-def _trainer(work: SftWork, training: Any, arguments: Any, tokenizer: Any) -> PlannedTrainer:
+def _trainer(work: SftWork, training: Training, arguments: Any, tokenizer: Any) -> PlannedTrainer:
     from transformers import TrainerCallback
 
     from mixup.training.trainer import PlannedTrainer
@@ -166,14 +171,15 @@ def _trainer(work: SftWork, training: Any, arguments: Any, tokenizer: Any) -> Pl
     config, plan = work.config, training.plan
 
     class AsPlanned(TrainerCallback):
-        """Checks what was set up once it is, and measures the held-out loss at the end too."""
+        """Checks what was set up once it is, and measures at the last step too."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
             check_deepspeed(trainer, config.zero.stage)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-            if state.global_step >= plan.steps and training.held_out is not None:
-                control.should_evaluate = True
+            if state.global_step >= plan.steps:
+                control.should_log = True
+                control.should_evaluate = training.held_out is not None
 
     trainer = PlannedTrainer(
         training,
@@ -246,7 +252,7 @@ def _arguments(work: SftWork, plan: BatchPlan, scratch: Path, set_up: dict[str, 
 
 def _held_out(work: SftWork) -> HeldOut | None:
     from mixup.training.batches import SomeRows
-    from mixup.training.trainer import HeldOut
+    from mixup.training.held_out import HeldOut
 
     config = work.config
     if work.held_out is None:

@@ -8,11 +8,9 @@ on all ranks, divided by their number: so it does not depend on how they are div
 
 from __future__ import annotations
 
-import logging
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +20,13 @@ from datasets import Dataset
 from trl import SFTTrainer
 
 from mixup.errors import TrainingError
-from mixup.training.batches import Rows, StepBatch, StepLoader, tensors
+from mixup.training.batches import Rows, StepBatch, StepLoader
 from mixup.training.checkpoints import WEIGHTS, CheckpointRecord, CheckpointStore, Ranks
 from mixup.training.export import write_weights
-from mixup.training.metrics import FlopCount, MetricsLog, peak_flops
-from mixup.training.plan import BatchPlan, PlanSettings
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What the loss is measured on.
-
-    Attributes:
-        rows: The rows.
-        window: The longest of them.
-        micro: The most of one forward pass.
-        generations: How many prompts are answered.
-        max_tokens: The longest answer.
-    """
-
-    rows: Rows
-    window: int
-    micro: int
-    generations: int
-    max_tokens: int
+from mixup.training.held_out import HeldOut, answers, held_out_loss
+from mixup.training.metrics import MetricsLog
+from mixup.training.pace import Pace, flop_count
+from mixup.training.plan import BatchPlan
 
 
 @dataclass(frozen=True)
@@ -91,13 +70,14 @@ class PlannedTrainer(SFTTrainer):
         self._total: torch.Tensor | None = None
         self._left = 0
         self._rate = 0.0
-        self._clock = _Clock()
+        self._pace = Pace()
         self._held_out_loss: float | None = None
+        self._shown: dict[str, Any] = {}
         # TRL takes only data sets of its own kinds; what is trained comes from the plan.
         unused = Dataset.from_dict({"input_ids": [[0]], "labels": [[-100]]})
         held_out = None if training.held_out is None else unused
         super().__init__(train_dataset=unused, eval_dataset=held_out, **given)
-        self._flops = _flop_count(self.model)
+        self._flops = flop_count(self.model)
 
     def get_train_dataloader(self) -> Any:
         """The plan's batches, from the step on at which the training stands."""
@@ -126,7 +106,8 @@ class PlannedTrainer(SFTTrainer):
             self._left -= 1
             self.accelerator.gradient_state._set_sync_gradients(self._left == 0)
             super().training_step(model, dict(tensors_of_pass), learned)
-        self._clock.add(batch.lengths, self._flops)
+        self._pace.add(batch.lengths, self._flops)
+        self._tell(batch.step + 1)
         assert self._total is not None  # every step has a micro-batch on every rank
         return self._total
 
@@ -181,48 +162,21 @@ class PlannedTrainer(SFTTrainer):
         held_out = self._training.held_out
         if held_out is None:
             return {}
-        loss = self._loss_of(held_out)
+        given, step = self._training, self.state.global_step
+        loss = held_out_loss(self, held_out, given.ranks, given.pad_id, flat=given.flat)
         self._held_out_loss = loss
         metrics = {"eval_loss": loss}
-        if self._training.log is not None:
-            self._training.log.add("held_out", self.state.global_step, {"loss": loss})
+        if given.log is not None:
+            given.log.add("held_out", step, {"loss": loss})
         self.log(dict(metrics))
-        self._generate(held_out)
+        for answer in answers(self, held_out, is_asked=given.log is not None):
+            if given.log is not None:
+                given.log.add("generation", step, asdict(answer))
+        given.ranks.barrier()  # the others wait while rank 0 answers
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def _loss_of(self, held_out: HeldOut) -> float:
-        ranks, size = self._training.ranks, len(held_out.rows.lengths_N)
-        settings = PlanSettings(held_out.window, batch=size, micro=held_out.micro, seed=0)
-        plan = BatchPlan(held_out.rows.lengths_N, settings)
-        sums = torch.zeros(2, dtype=torch.float64)
-        model = self.model_wrapped
-        model.eval()
-        for micro in plan.micro_batches(0, rank=ranks.rank, world=ranks.world):
-            found = tensors(held_out.rows, micro, self._training.pad_id, flat=self._training.flat)
-            with torch.no_grad():
-                outputs = model(**self._prepare_inputs(found), use_cache=False, fused_lm_head=True)
-            sums += torch.tensor([-outputs.log_probs.sum().item(), outputs.label_mask.sum().item()])
-        sums = sums.to(self.args.device)
-        if dist.is_initialized():
-            dist.all_reduce(sums)
-        return (sums[0] / sums[1].clamp(min=1)).item()
-
-    def _generate(self, held_out: HeldOut) -> None:
-        """Answer a few held-out prompts, greedily, so that no random number is drawn."""
-        if not held_out.generations:
-            return
-        from trl.models import unwrap_model_for_generation
-
-        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
-            if self._training.log is not None:
-                for row in range(min(held_out.generations, len(held_out.rows.lengths_N))):
-                    prompt, answer = _answered(self, model, held_out, row)
-                    values = {"row": row, "prompt": prompt, "answer": answer}
-                    self._training.log.add("generation", self.state.global_step, values)
-        self._training.ranks.barrier()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Write what was measured since the last time.
@@ -237,19 +191,23 @@ class PlannedTrainer(SFTTrainer):
         if not math.isfinite(norm):
             raise TrainingError(self._not_finite("norm of the gradient", norm))
         logs["learning_rate"] = self._rate  # of the step; the scheduler has gone on
-        logs.update(self._clock.read(self._training.device, self._training.ranks.world))
+        logs.update(self._pace.read(self._training.device, self._training.ranks.world))
         step = self.state.global_step
-        logs["epoch"] = step / self._training.plan.steps_per_epoch
+        # To the loop the whole training is one epoch.
+        self.state.epoch = step / self._training.plan.steps_per_epoch
         super().log(logs, start_time)
         if (log := self._training.log) is not None:
             log.add("train", step, {key: value for key, value in logs.items() if key != "step"})
-            log.progress({**self._progress(logs), "step": step})
+            shown = ("loss", "tokens_per_second", "epoch")
+            self._shown = {key: logs[key] for key in shown if key in logs}
+            self._tell(step)
 
-    def _progress(self, logs: dict[str, float]) -> dict[str, Any]:
-        shown = ("loss", "tokens_per_second", "epoch")
-        found = {key: logs[key] for key in shown if key in logs}
-        held_out = self._held_out_loss
-        return {"steps": self._training.plan.steps, "held_out_loss": held_out, **found}
+    def _tell(self, step: int) -> None:
+        """Say how far the training is, for whoever watches."""
+        given = self._training
+        if given.log is not None:
+            place = {"step": step, "steps": given.plan.steps}
+            given.log.progress({**place, "held_out_loss": self._held_out_loss, **self._shown})
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint into the workspace, all ranks together."""
@@ -293,54 +251,3 @@ class PlannedTrainer(SFTTrainer):
 
 def _loss(record: CheckpointRecord) -> float:
     return math.inf if record.loss is None else record.loss
-
-
-class _Clock:
-    """Counts tokens and operations between two lines of the log."""
-
-    def __init__(self) -> None:
-        self._start, self._tokens, self._flops = time.monotonic(), 0, 0.0
-
-    def add(self, lengths: Sequence[int], flops: FlopCount) -> None:
-        self._tokens += sum(lengths)
-        self._flops += flops.of_step(lengths)
-
-    def read(self, device: str, world: int) -> dict[str, float]:
-        """The rates since the last reading; begins anew."""
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        found = {"tokens_per_second": self._tokens / seconds}
-        if (peak := peak_flops(device)) is not None:
-            found["mfu"] = self._flops / seconds / (peak * world)
-        self._start, self._tokens, self._flops = time.monotonic(), 0, 0.0
-        return found
-
-
-def _flop_count(model: Any) -> FlopCount:
-    config = model.config.get_text_config()
-    sizes = [(_size(weights), weights.requires_grad) for weights in model.parameters()]
-    weights = sum(size for size, _ in sizes)
-    if not config.tie_word_embeddings:  # the embedding is looked up, not multiplied
-        weights -= config.vocab_size * config.hidden_size
-    trained = sum(size for size, is_trained in sizes if is_trained)
-    return FlopCount(weights, min(trained, weights), config.num_hidden_layers, config.hidden_size)
-
-
-def _size(weights: torch.Tensor) -> int:
-    """The elements of a weight, of which a worker under ZeRO-3 has only a part."""
-    return int(getattr(weights, "ds_numel", weights.numel()))
-
-
-def _answered(trainer: PlannedTrainer, model: Any, held_out: HeldOut, row: int) -> tuple[str, str]:
-    """The prompt of a held-out row, and what the model answers to it."""
-    found = held_out.rows[row]
-    start = int(found.loss_mask.argmax())
-    ids = torch.tensor([found.input_ids[:start].tolist()], device=trainer.args.device)
-    with torch.no_grad():
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=held_out.max_tokens,
-            do_sample=False,
-        )
-    tokenizer: Any = trainer.processing_class
-    return tokenizer.decode(ids[0]), tokenizer.decode(output[0, start:])

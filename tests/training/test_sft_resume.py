@@ -97,9 +97,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def undisturbed(model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("undisturbed")
     process = start(write_job(place, model, examples))
     try:
