@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from figures import ratio, rate
+from figures import rate, ratio
 
 from mixup.actors.resources import cluster
 from mixup.config import RayConfig

@@ -51,7 +51,7 @@ def trained(
 def test_two_workers_learn_as_plain_pytorch_does(trained):
     expected, _ = reference_of(trained)
     assert losses(trained) == pytest.approx(expected, abs=1e-4)
-    assert expected[-1] < expected[0] - 0.5  # there was something to learn
+    assert expected[-1] < expected[0] - 0.1  # there was something to learn
 
 
 def reference_of(config: SftConfig) -> tuple[list[float], dict]:

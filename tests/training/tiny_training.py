@@ -84,8 +84,8 @@ def tiny_job(workspace: Path, model: Path, examples: Path) -> dict[str, Any]:
         "examples": {"paths": [str(examples / "learn.jsonl")], "window": 160},
         "held_out": {"max_rows": 0},
         "optimizer": {
-            **{"learning_rate": 0.01, "warmup": 0.1, "epochs": 10.0, "max_steps": 20},
-            **{"batch": 10, "micro_batch": 2, "weight_decay": 0.01, "max_grad_norm": 0.5},
+            **{"learning_rate": 0.02, "warmup": 0.1, "epochs": 10.0, "max_steps": 20},
+            **{"batch": 10, "micro_batch": 2, "weight_decay": 0.01, "max_grad_norm": 1.0},
         },
         "workers": {"count": 2, "cpus": 1.0, "wait_s": 60},
         "checkpoints": {"every_steps": 1000},
