@@ -24,10 +24,11 @@ from mixup.mixture.schemas import (
 )
 from mixup.mixture.splits import SPLITS
 from mixup.records import TURNS, Turn, content_key, uid_of
+from mixup.stages.leaks import kept_pairs
 from mixup.stages.rows import read_rows
 from mixup.stages.sources import ROWS, Chunk, SourceFile, chunks_of, find_files
 from mixup.stages.streams import RawRow
-from mixup.tables import Snapshot, scan_files, snapshot
+from mixup.tables import Snapshot, snapshot
 from mixup.text.formats import decode_line, parse_row
 from mixup.workspace import Workspace, filesystem_of, open_workspace, resolve_location
 
@@ -45,17 +46,20 @@ class MixtureSplit:
     Attributes:
         workspace: The workspace.
         table: The table's files.
+        leaks: Those of the table of the pairs that are left out.
         split: One of ``SPLITS``.
     """
 
     workspace: Workspace
     table: Snapshot
+    leaks: Snapshot
     split: str
 
     @property
     def key(self) -> str:
         """What decides its examples."""
-        return content_key("mixture", sorted(self.table.paths), self.split)
+        paths = sorted(self.table.paths), sorted(self.leaks.paths)
+        return content_key("mixture", *paths, self.split)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def mixture_split(location: str, split: str) -> MixtureSplit:
         raise ConfigError(
             f"{workspace.uri} has no table `mixture`: run `mixup build-mixture` first"
         )
-    return MixtureSplit(workspace, table, split)
+    return MixtureSplit(workspace, table, snapshot(workspace, "leaks"), split)
 
 
 def example_files(
@@ -214,8 +218,7 @@ def read_examples(share: Share) -> Iterator[Example]:
 
 
 def _pairs(source: MixtureSplit, bucket: Any) -> Iterator[Example]:
-    paths = source.table.in_bucket(bucket)
-    for rows in scan_files(source.workspace, "mixture", paths, _PAIR):
+    for rows in kept_pairs(source.workspace, source.table, source.leaks, bucket, _PAIR):
         for row in rows.filter(pc.equal(rows["split"], source.split)).to_pylist():
             turns = _turns(stored_record(row))
             yield Example(uid_of(turns), turns, f"mixture#{row['pair']}")

@@ -303,3 +303,12 @@ def leaked_pairs(workspace: Workspace, leaks: Snapshot, bucket: int | None = Non
     """The pairs that are left out: of one bucket, or all."""
     paths = leaks.paths if bucket is None else leaks.in_bucket(bucket)
     return set(read_files(workspace, "leaks", paths, ["pair"])["pair"].to_pylist())
+
+
+def kept_pairs(
+    workspace: Workspace, mixture: Snapshot, leaks: Snapshot, bucket: int, columns: list[str]
+) -> Iterator[pa.Table]:
+    """The rows of ``mixture`` in a bucket that are no leaks, ``pair`` among the columns."""
+    leaked = pa.array(sorted(leaked_pairs(workspace, leaks, bucket)), pa.string())
+    for part in scan_files(workspace, "mixture", mixture.in_bucket(bucket), columns):
+        yield part.filter(pc.invert(pc.is_in(part["pair"], leaked)))

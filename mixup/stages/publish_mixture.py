@@ -21,8 +21,8 @@ from blake3 import blake3
 from mixup.mixture.schemas import MixtureRecord, messages_of, rl_row, sft_row, stored_record
 from mixup.mixture.splits import SPLITS
 from mixup.records import TURNS, content_key
-from mixup.stages.leaks import leaked_pairs
-from mixup.tables import Snapshot, scan_files
+from mixup.stages.leaks import kept_pairs
+from mixup.tables import Snapshot
 from mixup.workspace import Workspace
 
 FOLDER = "mixtures"
@@ -126,10 +126,7 @@ def _rows(export: Export, split: str) -> Iterator[dict[str, Any]]:
 def _scan(export: Export, columns: list[str]) -> Iterator[pa.Table]:
     """The table by bucket, which holds one file sorted by key, or a few; without the leaks."""
     for bucket in export.mixture.buckets:
-        paths = export.mixture.in_bucket(bucket)
-        leaked = pa.array(sorted(leaked_pairs(export.workspace, export.leaks, bucket)), pa.string())
-        for part in scan_files(export.workspace, "mixture", paths, columns):
-            yield part.filter(pc.invert(pc.is_in(part["pair"], leaked)))
+        yield from kept_pairs(export.workspace, export.mixture, export.leaks, bucket, columns)
 
 
 class _Files:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_mixture import PoolRow, add_pool, mix, mix_settings, rows_of
 from made_pool import in_process, make_workspace
+from stored_tables import commit
 from tiny_tokenizer import save_tokenizer
 
 from mixup.errors import ConfigError, MixupError, TableError
@@ -54,7 +55,8 @@ def mixture(tmp_path_factory):
     ensure_table(workspace, "candidates")
     place = workspace.path("out")
     workspace.filesystem()[0].create_dir(place, recursive=True)
-    export = Export(workspace, snapshot(workspace, "mixture"), place)
+    tables = [snapshot(workspace, name) for name in ("mixture", "leaks")]
+    export = Export(workspace, *tables, folder=place)
     for part in ("sft", "test", "provenance"):
         export_part(export, part)
     return workspace
@@ -105,6 +107,17 @@ def test_a_split_of_the_table_is_learned_and_no_other(mixture, workspace, model)
     assert {answer for _, answer in decoded} == answers
     assert all(read.startswith("<|im_start|>system\nYou are an expert") for read, _ in decoded)
     assert all(read.endswith("<|im_start|>assistant\n") for read, _ in decoded)
+
+
+def test_a_pair_that_nearly_repeats_another_split_is_not_learned(workspace, model, tmp_path):
+    """Left out of the published files, it is left out of what is learned from the table too."""
+    other = make_workspace(tmp_path / "other", buckets=3)
+    add_pool(other, POOL)
+    mix(other, mix_settings())
+    wanted = [row["pair"] for row in rows_of(other, "mixture") if row["split"] == "sft"]
+    leak = {"pair": wanted[0], "kind": "target", "near": "x", "near_split": "test"}
+    commit(other, "leaks", pa.Table.from_pylist([{**leak, "similarity": 0.9}]))
+    assert run(workspace, [mixture_split(other.uri, "sft")], model).rows == len(wanted) - 1
 
 
 def test_every_form_of_a_mixture_gives_the_same_examples(mixture, workspace, model, tmp_path):

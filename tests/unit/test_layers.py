@@ -44,6 +44,7 @@ SIDEWAYS: Mapping[tuple[str, str], str] = {
     ("mixture_config", "config"): "a job's config is made of sections that others have too",
     ("mixture_config", "rater_config"): "one of them is the rater",
     ("reference_config", "config"): "a job's config is made of sections that others have too",
+    ("reference_config", "rater_config"): "one of them is the rater",
     ("reference_config", "mixture_config"): "a library's rows are rated as a mixture's are",
     ("training_config", "config"): "a job's config is made of sections that others have too",
     ("config_file", "config"): "a config file is read into a config",
