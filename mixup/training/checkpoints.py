@@ -234,8 +234,9 @@ def best_of(records: list[CheckpointRecord]) -> CheckpointRecord | None:
 def check_resumable(record: CheckpointRecord, *, plan: str, world: int, stage: int) -> None:
     """Check that workers can go on from a checkpoint.
 
-    Source: DeepSpeed 0.19.8. Under stage 0 every file holds the whole state. Under stages 1 and 2
-    fewer workers can divide the state anew; under stage 3, and for more workers, it cannot be.
+    Source: DeepSpeed 0.19.8. Under stage 0 every file holds the whole state. Under the others it is
+    divided among the workers, and what would divide it anew (`elastic_checkpoint`, stages 1 and 2)
+    refuses the state of PyTorch's AdamW.
 
     Raises:
         TrainingError: If they cannot; says what can be changed.
@@ -250,11 +251,9 @@ def check_resumable(record: CheckpointRecord, *, plan: str, world: int, stage: i
             f"the checkpoint of step {record.step} is of ZeRO stage {record.stage}, not {stage}; "
             f"set zero.stage={record.stage}, or delete the checkpoint's folder to start again"
         )
-    can_divide = stage == 0 or (stage in (1, 2) and world < record.world)
-    if record.world != world and not can_divide:
-        fewer = " or fewer" if stage in (1, 2) else ""
+    if record.world != world and stage > 0:
         raise TrainingError(
-            f"the checkpoint of step {record.step} was written by {record.world} workers, and its "
-            f"ZeRO-{stage} state cannot be divided among {world}; set workers.count="
-            f"{record.world}{fewer}, or delete the checkpoint's folder to start again"
+            f"the checkpoint of step {record.step} was written by {record.world} worker(s), and "
+            f"its ZeRO-{stage} state cannot be divided among {world}; set workers.count="
+            f"{record.world}, or delete the checkpoint's folder to start again"
         )

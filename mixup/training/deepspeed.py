@@ -101,8 +101,6 @@ def _zero(zero: ZeroConfig, bucket: int) -> dict[str, Any]:
         "reduce_bucket_size": bucket,
         "allgather_bucket_size": bucket,
     }
-    if zero.stage in (1, 2):
-        section["elastic_checkpoint"] = True  # other numbers of workers can go on from it
     if zero.stage == 3:
         section["stage3_gather_16bit_weights_on_model_save"] = True
     if zero.offload_optimizer:

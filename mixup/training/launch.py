@@ -173,11 +173,13 @@ def _explained(error: BaseException, workers: WorkersConfig) -> MixupError:
         if isinstance(found, MixupError):
             return found
     if failures:
+        logger.debug("the workers' failures: %s", own)
         rank, first = next(iter(failures.items()))
         said = f"worker {rank} of {workers.count}: {type(first).__name__}: {first}"
+        lines = [line.strip() for line in str(own).splitlines() if line.strip()]
         return TrainingError(
             f"workers failed more than workers.max_failures={workers.max_failures} times; the last "
-            f"time {' '.join(said.split())[:600]}. The last checkpoint is kept, and the same "
-            "command goes on from there"
+            f"time {' '.join(said.split())[:400]} (... {' / '.join(lines[-3:])[-300:]}). The last "
+            "checkpoint is kept, and the same command goes on from there; -v shows all"
         )
     return TrainingError(f"the training failed: {type(own).__name__}: {own}"[:800])

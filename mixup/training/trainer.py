@@ -122,11 +122,11 @@ class PlannedTrainer(SFTTrainer):
         loss = super().compute_loss(
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
-        if self.model.training and not return_outputs:
-            part = loss.detach()
-            self._total = part if self._total is None else self._total + part
+        if model.training and not return_outputs:
+            total = loss.detach() if self._total is None else self._total + loss.detach()
+            self._total = total
             if self._left == 0:
-                self._check_finite(self._total)
+                self._check_finite(total)
         return loss
 
     def _check_finite(self, total: torch.Tensor) -> None:
@@ -157,7 +157,7 @@ class PlannedTrainer(SFTTrainer):
         """The operations of a step of this rank's share, for the trainer's own total."""
         return int(self._flops.of_step(inputs.lengths) / self._training.ranks.world)
 
-    def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:
+    def evaluate(self, *unused: Any, **named: Any) -> dict[str, float]:
         """The held-out loss, the mean over its learned tokens, and a few answers."""
         held_out = self._training.held_out
         if held_out is None:
@@ -239,7 +239,8 @@ class PlannedTrainer(SFTTrainer):
     def _write(self, folder: Path, record: CheckpointRecord) -> None:
         """Write this rank's part of a checkpoint into a folder."""
         is_adapter = hasattr(self.model, "peft_config")
-        self.model_wrapped.save_checkpoint(
+        engine: Any = self.model_wrapped
+        engine.save_checkpoint(
             str(folder), tag=f"global_step{record.step}", exclude_frozen_parameters=is_adapter
         )
         self._save_rng_state(str(folder))

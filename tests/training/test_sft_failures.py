@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_training import tiny_config
@@ -82,7 +83,7 @@ def test_what_others_hold_is_waited_for_and_then_said(ray_cluster):
     class Holder:
         def ready(self) -> None: ...
 
-    holder = Holder.remote()
+    holder: Any = Holder.remote()
     ray.get(holder.ready.remote())
     start = time.monotonic()
     with pytest.raises(

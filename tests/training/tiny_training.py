@@ -32,7 +32,7 @@ def write_tiny_model(folder: Path, *, hidden: int = 32, tied: bool = True) -> Pa
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(SPECIAL)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: Any = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|end|>"
     )
     tokenizer.chat_template = TEMPLATE
