@@ -182,3 +182,15 @@ def test_what_cannot_be_planned_is_refused():
             BatchPlan(lengths(3), replace(SETTINGS, **bad))
     with pytest.raises(ConfigError, match="rank 2 of 2"):
         BatchPlan(lengths(3), SETTINGS).micro_batches(0, rank=2, world=2)
+
+
+def test_what_goes_through_one_forward_pass_is_not_in_the_fingerprint():
+    lengths = np.array([3, 4, 5, 6, 7])
+    plans = [BatchPlan(lengths, PlanSettings(window=8, batch=4, micro=micro)) for micro in (1, 2)]
+    assert plans[0].fingerprint == plans[1].fingerprint
+    assert all(
+        plans[0].rows_of(step).tolist() == plans[1].rows_of(step).tolist()
+        for step in range(plans[0].steps)
+    )
+    other = BatchPlan(lengths, PlanSettings(window=8, batch=2))
+    assert other.fingerprint != plans[0].fingerprint
