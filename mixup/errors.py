@@ -47,6 +47,10 @@ class TrainingError(MixupError):
     """A training that cannot go on: running it again as it is would end in the same way."""
 
 
+class WrongWeights(TrainingError):
+    """An engine does not hold the weights that the trainer holds, or not their version."""
+
+
 class StalledError(MixupError):
     """No row of a stage finished for the time that the config allows.
 
