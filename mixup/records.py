@@ -101,6 +101,9 @@ class TableSpec:
 
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+REWARDS = pa.list_(
+    pa.struct([("component", pa.string()), ("value", pa.float32()), ("reason", pa.string())])
+)
 _TIME = pa.timestamp("us", tz="UTC")
 _OUTCOME = [("reason", pa.string()), ("attempts", pa.int32())]
 
@@ -401,6 +404,29 @@ _SPECS = (
         ],
         bucket_by="example",
         group_rows=128,  # training reads single rows, in a shuffled order
+    ),
+    _spec(
+        "rollouts",
+        ["run", "step", "prompt", "index", "attempt"],
+        [
+            ("run", pa.string()),
+            ("step", pa.int32()),
+            ("attempt", pa.int32()),
+            ("prompt", pa.string()),
+            ("index", pa.int32()),
+            ("version", pa.int32()),
+            ("task", pa.string()),
+            ("question", pa.string()),
+            ("text", pa.string()),
+            ("tokens", pa.int32()),
+            ("finish", pa.string()),
+            ("seed", pa.int64()),
+            ("logprob", pa.float32()),
+            ("rewards", REWARDS),
+            ("reward", pa.float32()),
+            ("advantage", pa.float32()),
+            ("reason", pa.string()),
+        ],
     ),
 )
 

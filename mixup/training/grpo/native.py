@@ -54,13 +54,14 @@ class Client:
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Have the engines join the group; each takes the rank after the engine before it."""
-        first, ranks = init_info["rank_offset"], iter(range(len(self._pool.handles)))
+        ranks = {
+            id(engine): init_info["rank_offset"] + place
+            for place, engine in enumerate(self._pool.handles)
+        }
         self._pool.call(
             "join the group of NCCL ranks",
             lambda engine: engine.init_weight_transfer_engine.remote(
-                WeightTransferInitRequest(
-                    init_info={**init_info, "rank_offset": first + next(ranks)}
-                )
+                WeightTransferInitRequest(init_info={**init_info, "rank_offset": ranks[id(engine)]})
             ),
         )
 
