@@ -282,6 +282,7 @@ def _drawn(seed: int, sampling: Sampling) -> SamplingParams:
         max_tokens=sampling.max_tokens,
         seed=seed,
         logprobs=0,
+        detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -294,6 +295,7 @@ def _scored() -> SamplingParams:
         temperature=0.0,
         max_tokens=1,
         prompt_logprobs=0,
+        detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

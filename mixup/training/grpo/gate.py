@@ -134,10 +134,14 @@ class Gate:
             WrongWeights: Naming the engine, and the tensor or the gap.
             StalledError: If an engine is stuck.
         """
-        ours = trainer_fingerprints(named_weights(model, dtype=self.dtype))
-        scores = trainer_logprobs(model, self._sequences)
+        weights = named_weights(model, dtype=self.dtype)
         if not self._is_sender:
+            for _ in weights:
+                pass  # takes part in the gathering
+            trainer_logprobs(model, self._sequences)
             return []
+        ours = trainer_fingerprints(weights)
+        scores = trainer_logprobs(model, self._sequences)
         for who, theirs in zip(self._pool.names, self._pool.fingerprints(version), strict=True):
             check_fingerprints(ours, theirs, who=who, version=version)
         self._pool.vouch(version, ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -192,6 +193,8 @@ class EnginePool:
     ) -> list[Rollout]:
         """Complete requests, an even share by each engine; results in their order.
 
+        A share is of neighbors, so that an engine sees the prompt of a group once.
+
         Args:
             requests: One rank's requests of a step.
             sampling: How tokens are drawn.
@@ -205,16 +208,14 @@ class EnginePool:
             ModelError: If an engine died ``MAX_DEATHS`` times over its share.
         """
         count = len(self._engines)
-        shares = [list(range(place, len(requests), count)) for place in range(count)]
+        ends = [len(requests) * place // count for place in range(count + 1)]
+        shares = [requests[start:end] for start, end in itertools.pairwise(ends)]
         work = [
-            self._share((first + place) % count, [requests[at] for at in share], sampling, version)
+            self._share((first + place) % count, share, sampling, version)
             for place, share in enumerate(shares)
+            if share
         ]
-        found: list[Rollout | None] = [None] * len(requests)
-        for share, rollouts in zip(shares, self._run(work), strict=True):
-            for at, rollout in zip(share, rollouts, strict=True):
-                found[at] = rollout
-        return [rollout for rollout in found if rollout is not None]
+        return [rollout for rollouts in self._run(work) for rollout in rollouts]
 
     def scores(self, sequences: Sequence[list[int]], version: int) -> list[list[list[float]]]:
         """What each engine gives as the log-probabilities of some sequences' tokens."""
@@ -242,7 +243,7 @@ class EnginePool:
         ray.get(self._store.publish.remote(pushed), timeout=self._patience.push_s)
 
     def _share(
-        self, engine: int, requests: list[RolloutRequest], sampling: Sampling, version: int
+        self, engine: int, requests: Sequence[RolloutRequest], sampling: Sampling, version: int
     ) -> _Work:
         return _Work(
             engine,
