@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mixup.errors import ShapeError, WrongWeights
+from mixup.errors import ConfigError, ShapeError, WrongWeights
 from mixup.training.grpo.fingerprints import check_fingerprints, trainer_fingerprints
 from mixup.training.grpo.pool import EnginePool
 from mixup.training.grpo.weights import named_weights
 
 logger = logging.getLogger(__name__)
 
-BOUNDS: Mapping[str, float] = {"float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
+BOUNDS: Mapping[str, float] = {"float32": 1e-5, "bfloat16": 5e-2}
 """The largest mean |difference| of log-probabilities, in nats, by the engine's dtype."""
 
 
@@ -115,9 +115,17 @@ class Gate:
             pool: The engines.
             sequences: Token ids that are scored by both sides, each of at least two.
             is_sender: Whether this rank asks the engines; the others only help to gather.
+
+        Raises:
+            ConfigError: If there is no bound for the engines' dtype.
         """
         self._pool, self._sequences, self._is_sender = pool, list(sequences), is_sender
         self._dtype = pool.dtype()
+        if self._dtype not in BOUNDS:
+            raise ConfigError(
+                f"engines compute in {self._dtype}, and no bound was measured for it; use one of "
+                f"{', '.join(BOUNDS)}"
+            )
 
     @property
     def dtype(self) -> torch.dtype:
