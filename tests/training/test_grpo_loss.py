@@ -91,7 +91,7 @@ def test_equal_to_the_reference(settings: LossSettings, seed: int):
     rows = batch(seed)
     divisor = divisor_of(rows, settings)
     found = ours(rows, settings, divisor)
-    assert float(found.value) == pytest.approx(reference(rows, settings, divisor), rel=1e-12)
+    assert found.value.item() == pytest.approx(reference(rows, settings, divisor), rel=1e-12)
     assert found.tokens == rows["mask"].sum() == 21
     assert found.uncorrected == (settings.correction_cap is not None)
 
@@ -103,7 +103,7 @@ def test_parts_of_ranks_add_up_to_the_whole_and_so_do_gradients(settings: LossSe
     whole = ours(rows, settings, divisor)
     for parts in ([slice(0, 3), slice(3, 6)], [slice(0, 1), slice(1, 5), slice(5, 6)]):
         found = [ours(rows, settings, divisor, part) for part in parts]
-        assert sum(float(one.value) for one in found) == pytest.approx(float(whole.value))
+        assert sum(one.value.item() for one in found) == pytest.approx(whole.value.item())
         assert sum(one.kl for one in found) == pytest.approx(whole.kl)
         assert sum(one.clipped_high for one in found) == whole.clipped_high
 
@@ -146,7 +146,7 @@ def test_the_clip_is_not_the_same_up_and_down():
             settings=settings,
             divisor=1.0,
         )
-        assert float(found.value) == pytest.approx(expected)
+        assert found.value.item() == pytest.approx(expected)
 
 
 def test_k3_is_zero_where_equal_and_nowhere_negative():
@@ -190,12 +190,12 @@ def test_equal_to_trl(settings: LossSettings):
         "advantages": tensors["advantages"],
         "old_per_token_logps": tensors["old"],
         "ref_per_token_logps": tensors["reference"],
-        "importance_sampling_ratio": ratio.clamp(max=settings.correction_cap),
+        "importance_sampling_ratio": ratio.clamp(max=settings.correction_cap or 1.0),
         "num_items_in_batch": tensors["mask"].sum(),
     }
     theirs = GRPOTrainer._compute_loss(trainer, None, inputs)
     found = ours(rows, settings, divisor_of(rows, settings))
-    assert float(found.value) == pytest.approx(float(theirs), rel=1e-9)
+    assert found.value.item() == pytest.approx(float(theirs), rel=1e-9)
 
 
 def trl_trainer(settings: LossSettings, logprobs: torch.Tensor) -> Any:
