@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 MAX_DEATHS = 3
 """Deaths of an engine over one piece of work after which that piece is not tried again."""
 
+_POLL_S = 0.5
+
 _CALLS = 16
 """Calls that an engine takes at the same time: ranks share its continuous batch."""
 
@@ -31,7 +33,7 @@ class Patience:
     """How long an engine may take before it counts as stuck, in seconds.
 
     Attributes:
-        start_s: To load its model; a replaced engine is given this on top of the others.
+        start_s: To load its model, also in place of one that died.
         push_s: To take a version of the weights, or to say what it holds.
         generate_s: To complete one rank's share of a step.
     """
@@ -290,8 +292,34 @@ class EnginePool:
                 f"its log. The last: {error}"
             ) from error
         logger.warning("%s died when it was to %s; its successor tries again", who, work.what)
-        work.patience_s += self._patience.start_s
+        self._await_successor(work.engine)
         return self._begin(work)
+
+    def _await_successor(self, engine: int) -> None:
+        """Wait until Ray has started an engine again.
+
+        Raises:
+            StalledError: If it is not there in time.
+            ModelError: If it cannot be started.
+        """
+        import ray
+        from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
+
+        who, deadline = _name(engine), time.monotonic() + self._patience.start_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                ray.get(self._engines[engine].dtype.remote(), timeout=left)
+                return
+            except ActorUnavailableError:
+                time.sleep(_POLL_S)  # a call is refused, not kept, while the actor restarts
+            except GetTimeoutError:
+                break
+            except ActorDiedError as error:
+                raise ModelError(f"{who} died and could not be started again: {error}") from error
+        raise StalledError(
+            f"{who} died and was not there again within {self._patience.start_s:g} s; the cluster "
+            "may have no room for it"
+        )
 
     def _stalled(self, work: Sequence[_Work]) -> StalledError:
         now = time.monotonic()
