@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray import cloudpickle
 from tiny_llama import load_tiny_llama, save_tiny_llama, train_a_little, with_lora
 
 from mixup.config import EngineConfig
@@ -41,9 +43,7 @@ class Engine(EngineActor):
 
 
 def pool_of(folder: Path, engines: int, patience: Patience = PATIENCE) -> EnginePool:
-    import sys
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     settings = EngineConfig(
         model=str(folder),
         engines=engines,
@@ -67,6 +67,10 @@ def pool(tied: Path) -> Iterator[EnginePool]:
     yield found
     for engine in found.handles:
         ray.kill(engine)
+
+
+def process_of(engine: Any) -> Any:
+    return ray.get(engine.process.remote())
 
 
 def requests(count: int) -> list[RolloutRequest]:
@@ -171,10 +175,10 @@ def test_an_engine_that_dies_is_replaced_loaded_and_its_work_redone(pool: Engine
     gate.check(model, 50)
     expected = pool.generate(requests(4), SAMPLING, 50)
     [engine] = pool.handles
-    before = ray.get(engine.process.remote())
+    before = process_of(engine)
     os.kill(before, signal.SIGKILL)
     assert pool.generate(requests(4), SAMPLING, 50) == expected
-    assert ray.get(engine.process.remote()) != before
+    assert process_of(engine) != before
     [gap] = gate.check(model, 50)
     assert gap.mean < 1e-5
 
@@ -182,7 +186,7 @@ def test_an_engine_that_dies_is_replaced_loaded_and_its_work_redone(pool: Engine
 def test_a_stuck_engine_is_named(pool: EnginePool, tied: Path):
     pushed(pool, load_tiny_llama(tied), 60)
     [engine] = pool.handles
-    process = ray.get(engine.process.remote())
+    process = process_of(engine)
     impatient = EnginePool(pool.handles, pool._store, Patience(5, 3, 2))
     os.kill(process, signal.SIGSTOP)
     try:

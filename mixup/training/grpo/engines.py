@@ -244,7 +244,7 @@ class EngineActor:
         with self._restoring:
             if self._engine.version is not None:
                 return
-            pushed = ray.get(self._store.current.remote())
+            pushed: Any = ray.get(self._store.current.remote())
             if pushed is None or pushed.version != version:
                 return  # the engine refuses, and says what it holds
             self.load(pushed.references, version)
@@ -269,7 +269,8 @@ def _tensors(references: Sequence[Any]) -> Iterable[tuple[str, torch.Tensor]]:
     import ray
 
     for reference in references:
-        yield from ray.get(reference).tensors()
+        bucket: Any = ray.get(reference)
+        yield from bucket.tensors()
 
 
 def _drawn(seed: int, sampling: Sampling) -> SamplingParams:

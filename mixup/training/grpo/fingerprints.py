@@ -106,7 +106,7 @@ def check_fingerprints(
 
 def _layer_fingerprints(
     path: str,
-    layer: nn.Module,
+    layer: Any,
     name: str,
     parameter: torch.Tensor,
     parts: Mapping[str, Sequence[str]],
@@ -123,7 +123,7 @@ def _layer_fingerprints(
     yield from zip(_names(path, name, parts, len(hashes)), hashes, strict=True)
 
 
-def _rows(layer: nn.Module) -> list[int]:
+def _rows(layer: Any) -> list[int]:
     """The rows of a layer's parts, without padding behind them; none: all rows, one part."""
     if sizes := getattr(layer, "output_sizes", None):
         return list(sizes)
@@ -184,7 +184,7 @@ def _matrix_fingerprints(blocks: Iterable[torch.Tensor], rows: Sequence[int]) ->
 def _update(hasher: blake3, values: torch.Tensor) -> None:
     if values.is_floating_point():
         values = values.masked_fill(values.abs() < torch.finfo(values.dtype).tiny, 0.0)
-    hasher.update(values.contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+    hasher.update(values.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _digest(hasher: blake3, dtype: torch.dtype, shape: tuple[int, ...]) -> str:
