@@ -322,8 +322,10 @@ class EnginePool:
         )
 
     def _stalled(self, work: Sequence[_Work]) -> StalledError:
-        now = time.monotonic()
-        late = [one for one in work if one.deadline <= now]
+        # The wait ends some milliseconds early or late, and those that began together are stuck
+        # together: name all whose time is about up, and one in any case.
+        soonest = min(one.deadline for one in work)
+        late = [one for one in work if one.deadline <= soonest + _POLL_S]
         parts = [
             f"{_name(one.engine)} did not {one.what} within {one.patience_s:g} s" for one in late
         ]
