@@ -25,8 +25,14 @@ from mixup.training.grpo.weights import named_weights
 
 logger = logging.getLogger(__name__)
 
-BOUNDS: Mapping[str, float] = {"float32": 1e-5, "bfloat16": 5e-2}
-"""The largest mean |difference| of log-probabilities, in nats, by the engine's dtype."""
+BOUNDS: Mapping[str, float] = {"float32": 1e-5, "bfloat16": 0.1}
+"""The largest mean |difference| of log-probabilities, in nats, by the engine's dtype.
+
+Measured on a CPU with SmolLM2-135M, its weights disturbed by 1 %, on some 600 tokens of text and of
+its own samples: float32 4.7e-6 (all weights) and 5.8e-6 (LoRA), with single tokens up to 4.5e-5;
+bfloat16 0.039, with single tokens up to 0.34. In bfloat16 this step sees coarse faults only; the
+fingerprints are as exact as in float32.
+"""
 
 
 @dataclass(frozen=True)
