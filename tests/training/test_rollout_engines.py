@@ -21,8 +21,8 @@ import torch
 from ray import cloudpickle
 from tiny_llama import load_tiny_llama, save_tiny_llama, train_a_little, with_lora
 
-from mixup.config import EngineConfig
 from mixup.errors import StalledError, WrongWeights
+from mixup.rater_config import EngineConfig
 from mixup.training.grpo.engines import EngineActor, RolloutRequest, Sampling
 from mixup.training.grpo.gate import BOUNDS, Gate, logprob_gap, trainer_logprobs
 from mixup.training.grpo.pool import EnginePool, ObjectStorePush, Patience

@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixup.commits import Committer, WrittenFile, write_file
 from mixup.records import TABLES
-from mixup.tables import Committer, WrittenFile, read_files, snapshot, write_file
+from mixup.tables import read_files, snapshot
 from mixup.workspace import Workspace
 
 TABLE = "rollouts"

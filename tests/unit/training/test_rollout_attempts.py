@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixup.tables import Committer
+from mixup.commits import Committer
 from mixup.training.grpo.rollouts import (
     TABLE,
     RewardPart,
