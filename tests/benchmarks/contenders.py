@@ -54,7 +54,7 @@ class _BareVllm:
 
     def __init__(self) -> None:
         from mixup.models.folders import model_folder
-        from mixup.models.generator import _cpu_options, _set_cpu_environment
+        from mixup.models.engine import _cpu_options, _set_cpu_environment
         from mixup.refresh_config import DistillConfig
 
         config = DistillConfig(context_tokens=2048, engine_cpus=THREADS, engine_gpus=0)
