@@ -94,6 +94,8 @@ def end(process: subprocess.Popen[str]) -> None:
                 other.kill()
         time.sleep(0.2)
     process.wait()
+    if process.stdout:
+        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
