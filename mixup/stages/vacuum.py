@@ -38,8 +38,10 @@ _DESCRIBED_BY = {
     "mixtures": "manifest.json",
     "libraries": "manifest.json",
     TOKEN_SETS: "set.json",
+    "models": "training.json",
 }
 """The folders of finished things, each of which has one document that is written last."""
+_CHECKPOINTS, _CHECKPOINT = "checkpoints", "checkpoint.json"
 _LOG_ENTRY = re.compile(r"_delta_log/(\d{20})\.(json|crc|checkpoint\.parquet)$")
 
 
@@ -181,9 +183,10 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
     """Free what dead runs left outside of the tables; what was freed."""
     filesystem, root = workspace.filesystem()
     freed: list[FoundFile] = []
-    for folder in _DESCRIBED_BY:
+    trainings = [f"{_CHECKPOINTS}/{name}" for name in workspace.list(_CHECKPOINTS)]
+    for folder, document in {**_DESCRIBED_BY, **dict.fromkeys(trainings, _CHECKPOINT)}.items():
         for name in workspace.list(folder):
-            if not _is_unfinished(workspace, folder, name):
+            if not _is_unfinished(workspace, f"{folder}/{name}", document):
                 continue
             inside = listing(workspace, f"{folder}/{name}")
             if all(file.modified < lease.since for file in inside):
@@ -203,14 +206,14 @@ def _leftovers(workspace: Workspace, lease: Lease) -> list[FoundFile]:
     return freed
 
 
-def _is_unfinished(workspace: Workspace, folder: str, name: str) -> bool:
+def _is_unfinished(workspace: Workspace, path: str, document: str) -> bool:
     """Whether an entry of one of these folders is itself one, that no run has finished."""
+    name = path.rpartition("/")[2]
     if ".json" in name:
         return False
     if workspace.is_local:
         return TEMPORARY.search(name) is not None
-    document = f"{folder}/{name}/{_DESCRIBED_BY[folder]}"
-    return not workspace.exists(document)  # it is written in place there, this last
+    return not workspace.exists(f"{path}/{document}")  # it is written in place there, this last
 
 
 def _forget_heartbeats(workspace: Workspace, lease: Lease) -> None:

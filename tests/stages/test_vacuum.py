@@ -247,6 +247,8 @@ def test_what_dead_runs_left_outside_of_tables_goes(workspace):
         f"releases/current.json.{'a' * 32}.tmp",
         f"runs/20260101T000000-aaaaaa/spans.json.{'b' * 32}.tmp",
         f"fitted/reference.json.{'c' * 32}.tmp",
+        "checkpoints/sft-1/step-00000050.0123abcd.tmp/zero.pt",
+        "models/sft.0123abcd.tmp/model.safetensors",
         "runs/heartbeats/0.json",
     ]
     stays = [
@@ -255,6 +257,9 @@ def test_what_dead_runs_left_outside_of_tables_goes(workspace):
         "runs/20260101T000000-aaaaaa/spans.json",
         "runs/20260101T000000-aaaaaa/notes.tmp",
         "fitted/reference.json",
+        "checkpoints/sft-1/step-00000025/zero.pt",
+        "checkpoints/sft-1/metrics.jsonl",
+        "models/sft/model.safetensors",
     ]
     for path in (*left, *stays[1:]):
         workspace.write_json(path, {})
