@@ -53,8 +53,8 @@ class _BareVllm:
     """``vllm.LLM.generate``, all prompts at once, with the settings that the engine actor has."""
 
     def __init__(self) -> None:
-        from mixup.models.folders import model_folder
         from mixup.models.engine import _cpu_options, _set_cpu_environment
+        from mixup.models.folders import model_folder
         from mixup.refresh_config import DistillConfig
 
         config = DistillConfig(context_tokens=2048, engine_cpus=THREADS, engine_gpus=0)
