@@ -162,6 +162,12 @@ def _sft_config() -> type[Section]:
     return SftConfig
 
 
+def _grpo_config() -> type[Section]:
+    from mixup.grpo_config import GrpoConfig
+
+    return GrpoConfig
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mixup",
@@ -220,6 +226,17 @@ def _add_jobs(commands: Any) -> None:
         "jobs/sft.yaml",
         _sft_config,
         _train_sft,
+    )
+    _add_job(
+        commands,
+        "train-grpo",
+        "train the distiller by the rewards of its own answers",
+        "Trains a distiller by GRPO: engines answer the prompts of MIXTURE, reward actors score "
+        "the answers, and workers learn from them. The same command goes on from the last "
+        "checkpoint of a run that was stopped, and has nothing to do once the model is there.",
+        "jobs/grpo.yaml",
+        _grpo_config,
+        _train_grpo,
     )
 
 
@@ -338,6 +355,19 @@ def _train_sft(options: argparse.Namespace) -> None:
 
     done = train_sft(config)
     _print(training_lines(done.model, done.description, is_new=done.is_new, seconds=done.seconds))
+
+
+def _train_grpo(options: argparse.Namespace) -> None:
+    _start_logging(verbose=options.verbose, quiet=options.quiet)
+    from mixup.config_file import load_config
+    from mixup.grpo_config import GrpoConfig
+
+    config = load_config(GrpoConfig, options.config, options.overrides)
+    from mixup.operations.training_text import grpo_lines
+    from mixup.pipelines.train_grpo import train_grpo
+
+    done = train_grpo(config)
+    _print(grpo_lines(done.model, done.description, is_new=done.is_new, seconds=done.seconds))
 
 
 def _status(options: argparse.Namespace) -> None:

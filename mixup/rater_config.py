@@ -12,7 +12,9 @@ from pydantic import Field, model_validator
 from mixup.config import Amount, Count, RatingClass, Section, Share, default_type
 
 
-class _RatedField(Section):
+class RatedField(Section):
+    """Where a rating stands in an input row, and how its values are read."""
+
     field: str = "rating"
     """The column of the input rows that holds the rating."""
     scale: tuple[float, float] | None = (1.0, 10.0)
@@ -29,13 +31,13 @@ class _RatedField(Section):
         return self
 
 
-class ColumnRater(_RatedField):
+class ColumnRater(RatedField):
     """Ratings come with the data; a row without one stays unrated and is left out."""
 
     type: Literal["column"] = "column"
 
 
-class ReferenceRater(_RatedField):
+class ReferenceRater(RatedField):
     """Unrated rows get a KNN-Bayes posterior from the rated ones, never counted as observed."""
 
     type: Literal["reference"] = "reference"

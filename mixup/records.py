@@ -446,3 +446,19 @@ TOKEN_INDEX = pa.schema(
 
 TOKEN_SETS = "token_sets"
 """The folder of a workspace that holds its token sets, each with an index."""
+
+PROMPT_ROWS = pa.schema(
+    [
+        ("pair", pa.string()),
+        ("task", pa.string()),
+        ("system", pa.string()),
+        ("user", pa.string()),
+        ("items", pa.list_(pa.string())),
+        ("target", pa.string()),
+        ("tokens", pa.int32()),
+    ]
+)
+"""The rows of a prompt set: what is asked, its items, the gold answer, the prompt's tokens."""
+
+PROMPT_SETS = "prompt_sets"
+"""The folder of a workspace that holds its prompt sets, each of Parquet files."""

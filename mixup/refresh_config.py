@@ -145,8 +145,8 @@ class DistillConfig(EngineConfig):
     """Clusters handed to an engine at once; commits follow each batch."""
 
 
-class RewardConfig(Section):
-    """The rubric that scores samples, and what a sample needs to be accepted."""
+class ScoringConfig(Section):
+    """The rubric that scores samples, and the actors that do."""
 
     mode: RewardMode = "soft"
     """How quality and alignment become numbers (spec, section 9)."""
@@ -154,20 +154,6 @@ class RewardConfig(Section):
     """Weight of each component, renormalised to 1."""
     task_weights: dict[str, dict[str, float]] = {}
     """Other weights for single tasks."""
-    min_quality: Share = 0.5
-    """Least quality of an accepted sample."""
-    min_alignment: Share = 0.3
-    """Least alignment of an accepted sample."""
-    min_coverage: Share = 0.3
-    """Least coverage of the inputs of an accepted sample."""
-    min_combined: Share = 0.5
-    """Least combined reward of an accepted sample."""
-    max_copied: Share = 0.9
-    """A sample with a larger share of its words taken from one single input is a copy."""
-    max_repetition: Share = 0.3
-    """A sample with a larger share of repeated 4-grams is degenerate."""
-    max_lost: Share = 0.7
-    """A sample that lacks a larger share of its inputs' content words has lost what they say."""
     actors: Count = 1
     """Actors of each reward component."""
     encoders: Count = 1
@@ -190,6 +176,25 @@ class RewardConfig(Section):
             if min(weights.values(), default=0.0) < 0 or sum(weights.values()) <= 0:
                 raise ValueError("reward weights must be >= 0 and not all 0")
         return self
+
+
+class RewardConfig(ScoringConfig):
+    """The rubric that scores samples, and what a sample needs to be accepted."""
+
+    min_quality: Share = 0.5
+    """Least quality of an accepted sample."""
+    min_alignment: Share = 0.3
+    """Least alignment of an accepted sample."""
+    min_coverage: Share = 0.3
+    """Least coverage of the inputs of an accepted sample."""
+    min_combined: Share = 0.5
+    """Least combined reward of an accepted sample."""
+    max_copied: Share = 0.9
+    """A sample with a larger share of its words taken from one single input is a copy."""
+    max_repetition: Share = 0.3
+    """A sample with a larger share of repeated 4-grams is degenerate."""
+    max_lost: Share = 0.7
+    """A sample that lacks a larger share of its inputs' content words has lost what they say."""
 
 
 class SelectConfig(Section):

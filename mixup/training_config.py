@@ -70,8 +70,8 @@ class LoraConfig(Section):
     """The names of the layers that get one."""
 
 
-class OptimizerConfig(Section):
-    """AdamW, and how much of the examples one step takes."""
+class AdamConfig(Section):
+    """AdamW: its rate, how long it goes on, and what of a step goes through at once."""
 
     learning_rate: Positive = 2e-5
     """The highest learning rate."""
@@ -83,9 +83,6 @@ class OptimizerConfig(Section):
     """How often each example is learned."""
     max_steps: Count | None = None
     """The training ends after so many steps, if it is not shorter anyway."""
-    batch: Count = 16
-    """Sequences of one optimizer step, over all workers: the result does not depend on how many
-    workers there are."""
     micro_batch: Count = 1
     """Most sequences of one forward pass of a worker."""
     weight_decay: Amount = 0.01
@@ -96,6 +93,14 @@ class OptimizerConfig(Section):
     """Keeps the division by the root of the second average finite."""
     max_grad_norm: Positive = 1.0
     """Longer gradients are shortened to this norm."""
+
+
+class OptimizerConfig(AdamConfig):
+    """AdamW, and how much of the examples one step takes."""
+
+    batch: Count = 16
+    """Sequences of one optimizer step, over all workers: the result does not depend on how many
+    workers there are."""
 
 
 class ZeroConfig(Section):
@@ -211,10 +216,7 @@ class SftConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, given: Any) -> Any:
-        """The preset's values below the given ones; an unknown preset is refused later."""
-        preset = given.get("preset") if isinstance(given, dict) else None
-        known = PRESETS.get(preset) if isinstance(preset, str) else None
-        return given if known is None else _over(known, given)
+        return with_preset(PRESETS, given)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -254,6 +256,18 @@ class SftConfig(Section):
         lora = None if self.lora is None else self.lora.model_dump(mode="json")
         chosen = held_out if self.export.choose == "best" else None
         return [self.seed, self.is_bf16, examples, optimizer, lora, chosen]
+
+
+def with_preset(presets: Mapping[str, Mapping[str, Any]], given: Any) -> Any:
+    """What is given, over the values of the preset that it names; an unknown one is refused later.
+
+    Args:
+        presets: The presets, by name.
+        given: The keys of a config, as they were read.
+    """
+    preset = given.get("preset") if isinstance(given, dict) else None
+    known = presets.get(preset) if isinstance(preset, str) else None
+    return given if known is None else _over(known, given)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

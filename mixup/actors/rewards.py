@@ -17,25 +17,30 @@ import numpy as np
 
 from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.resources import Demand
+from mixup.clusters.linearize import embed_text
 from mixup.config import EmbedConfig, Similarity
-from mixup.errors import ShapeError
+from mixup.errors import ShapeError, StalledError
 from mixup.models.encoder import SentenceEncoder, similarity_of
 from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import neighbor_votes, posterior
 from mixup.quality.transition import Transition, nearest_classes
-from mixup.records import content_key
-from mixup.refresh_config import RefreshConfig, RewardConfig, RewardMode
+from mixup.records import Turn, content_key
+from mixup.refresh_config import RefreshConfig, RewardMode, ScoringConfig
 from mixup.rewards.alignment import alignment_score
 from mixup.rewards.coverage import coverage_score, sentences
 from mixup.rewards.format import format_score
 from mixup.rewards.quality import quality_score
 from mixup.rewards.rubric import COMPONENTS
+from mixup.text.parse import extract_answer
 
 _NICENESS = 10
 """Of encoders on the CPU: they take what an engine on the same cores leaves, and do not slow it."""
 
 _REPLACED: Mapping[str, int] = {"max_restarts": -1, "max_task_retries": -1}
 """An actor that dies is started again and gets its calls again; its guard knows when to stop."""
+
+ENCODERS, SCORERS = "reward encoders", "reward components"
+"""The names of the two kinds of actors, for the cluster."""
 
 Span = tuple[str, float, float]
 """What was worked on, and from when to when, in seconds since the epoch."""
@@ -63,6 +68,39 @@ class ScoreRequest:
     pair: str
     targets: tuple[str, ...]
     inputs: tuple[str, ...]
+
+
+def request_of(
+    key: str,
+    task: str,
+    text: str,
+    turns: Sequence[Turn] | None,
+    *,
+    targets: Sequence[str],
+    inputs: Sequence[str],
+) -> ScoreRequest:
+    """An output as the reward actors read it.
+
+    An output without answer tags is scored whole, as in the paper's code; its format says so.
+
+    Args:
+        key: The output's key.
+        task: Its task type.
+        text: The whole output.
+        turns: The pair that was parsed from it; None where it did not parse.
+        targets: Texts that the answer should mean.
+        inputs: Texts that it should cover.
+    """
+    answer = extract_answer(text) or text
+    return ScoreRequest(
+        key=key,
+        task=task,
+        text=text,
+        answer=answer,
+        pair=embed_text(turns) if turns else answer,
+        targets=tuple(targets),
+        inputs=tuple(inputs),
+    )
 
 
 @dataclass(frozen=True)
@@ -364,18 +402,34 @@ class RewardPools:
     @classmethod
     def start(
         cls,
-        config: RewardConfig,
+        config: ScoringConfig,
         embed: EmbedConfig,
         settings: RewardSettings,
         votes: Votes | None,
+        placement: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> RewardPools:
-        """Start all actors; they live as long as the handles do."""
+        """Start all actors; they live as long as the handles do.
+
+        Args:
+            config: How many actors there are, and what each of them asks for.
+            embed: The encoder.
+            settings: What decides the values.
+            votes: The reference library; None: quality has no value.
+            placement: Further options of the actors, by the names that ``demands`` gives them.
+        """
         import ray
 
+        placed = placement or {}
+
         encoder = ray.remote(_EncoderActor).options(
-            num_cpus=config.encoder_cpus, num_gpus=config.encoder_gpus, **_REPLACED
+            num_cpus=config.encoder_cpus,
+            num_gpus=config.encoder_gpus,
+            **_REPLACED,
+            **placed.get(ENCODERS, {}),
         )
-        component = ray.remote(_ComponentActor).options(num_cpus=config.actor_cpus, **_REPLACED)
+        component = ray.remote(_ComponentActor).options(
+            num_cpus=config.actor_cpus, **_REPLACED, **placed.get(SCORERS, {})
+        )
         held = ray.put(votes)
         on_gpu = config.encoder_gpus > 0
         return cls(
@@ -393,33 +447,70 @@ class RewardPools:
         )
 
     @staticmethod
-    def demands(config: RewardConfig) -> list[Demand]:
+    def demands(config: ScoringConfig) -> list[Demand]:
         """What the pools ask of the cluster."""
         count = config.actors * len(COMPONENTS)
         return [
-            Demand("reward encoders", config.encoders, config.encoder_cpus, config.encoder_gpus),
-            Demand("reward components", count, config.actor_cpus),
+            Demand(ENCODERS, config.encoders, config.encoder_cpus, config.encoder_gpus),
+            Demand(SCORERS, count, config.actor_cpus),
         ]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> tuple[dict[str, list[Score]], list[Span]]:
-        """All components' outcomes for each request, in their order, and who worked when."""
-        import ray
+    @property
+    def width(self) -> int:
+        """How many batches are worked on at the same time."""
+        return max(len(self._encoders), *(len(actors) for actors in self._components.values()))
 
+    @property
+    def handles(self) -> dict[str, list[Any]]:
+        """The actors, by component; the encoders as ``encode``."""
+        return {"encode": list(self._encoders), **{k: list(v) for k, v in self._components.items()}}
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        turn: int | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[dict[str, list[Score]], list[Span]]:
+        """All components' outcomes for each request, in their order, and who worked when.
+
+        Args:
+            requests: The samples.
+            turn: Decides which of the actors work; None: the first request's key does.
+            timeout_s: How long it may take; None: as long as it does.
+
+        Raises:
+            StalledError: If it takes longer, naming the actors that are stuck.
+        """
         if not requests:
             return {name: [] for name in COMPONENTS}, []
-        turn = int(requests[0].key[:8], 16)  # keys are hashes: they spread over the actors
+        if turn is None:
+            turn = int(requests[0].key[:8], 16)  # keys are hashes: they spread over the actors
         texts = list(dict.fromkeys(text for request in requests for text in _texts(request)))
         encoded = self._encoders[turn % len(self._encoders)].encode.remote(texts)
         running = {}
         for name, actors in self._components.items():
             arguments = (requests,) if name == "format" else (requests, encoded)
             running[name] = actors[turn % len(actors)].score.remote(*arguments)
-        results = dict(zip(running, ray.get(list(running.values())), strict=True))
+        results = _results({"encoder": encoded, **running}, len(requests), timeout_s)
+        _, encoding = results.pop("encoder")
         spans = [span for _, span in results.values()]
-        return {name: scores for name, (scores, _) in results.items()}, [
-            *spans,
-            ray.get(encoded)[1],
-        ]
+        return {name: scores for name, (scores, _) in results.items()}, [*spans, encoding]
+
+
+def _results(running: Mapping[str, Any], count: int, timeout_s: float | None) -> dict[str, Any]:
+    """What some calls return, by name."""
+    import ray
+
+    _, late = ray.wait(list(running.values()), num_returns=len(running), timeout=timeout_s)
+    if late:
+        names = [name for name, call in running.items() if call in late]
+        stuck = names[:1] if names[0] == "encoder" else names  # the others wait for it
+        raise StalledError(
+            f"the reward's {', '.join(stuck)} did not score {count} answers within "
+            f"{timeout_s or 0:g} s; it is stuck, or its node is gone"
+        )
+    return dict(zip(running, ray.get(list(running.values())), strict=True))
 
 
 def _texts(request: ScoreRequest) -> list[str]:

@@ -33,12 +33,50 @@ def training_lines(
     return [*lines, labeled("time", duration(seconds))]
 
 
+def grpo_lines(
+    model: str, description: Mapping[str, Any], *, is_new: bool, seconds: float
+) -> list[str]:
+    """The summary of a finished training by rewards.
+
+    Args:
+        model: The model's folder.
+        description: What it was made of.
+        is_new: Whether this run made it.
+        seconds: The run's wall time.
+    """
+    lines = [
+        labeled("model", model),
+        labeled("base", description["base"]),
+        labeled("prompts", f"{description['prompts']:,}{_left_out(description)}"),
+        labeled("steps", f"{description['steps']:,}"),
+        *_rewards(description),
+    ]
+    if not is_new:
+        upshot = f"nothing to do: the model is up to date (looked for {duration(seconds)})"
+        return [upshot, *lines]
+    return [*lines, labeled("time", duration(seconds))]
+
+
+def _rewards(description: Mapping[str, Any]) -> list[str]:
+    lines = []
+    first, last = description["first_reward"], description["last_reward"]
+    if first is not None and last is not None:
+        lines.append(labeled("reward", f"{first:.4f} to {last:.4f}"))
+    measured = [reward for _, reward in description["held_out_rewards"] if reward is not None]
+    if measured:
+        lines.append(labeled("held out", f"{measured[0]:.4f} to {measured[-1]:.4f}"))
+    return lines
+
+
+def _left_out(description: Mapping[str, Any]) -> str:
+    left_out = description["left_out"]
+    named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items()))
+    return f"; left out: {named}" if named else ""
+
+
 def _examples(description: Mapping[str, Any]) -> str:
     found = f"{description['examples']:,} of {description['tokens']:,} tokens"
-    if left_out := description["left_out"]:
-        named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items()))
-        found += f"; left out: {named}"
-    return found
+    return found + _left_out(description)
 
 
 def _losses(description: Mapping[str, Any]) -> list[str]:

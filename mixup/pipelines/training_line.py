@@ -17,7 +17,7 @@ from mixup.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 _LINE_EVERY_S = 30.0
-_SHOWN = ("loss", "held_out_loss", "tokens_per_second", "epoch")
+_SHOWN = ("loss", "reward", "held_out_loss", "held_out_reward", "tokens_per_second", "epoch")
 
 
 class TrainingLine:

@@ -6,7 +6,7 @@ paper's MIXTURE in either of its schemas, or of any format that ingest reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -121,8 +121,22 @@ def mixture_split(location: str, split: str) -> MixtureSplit:
     return MixtureSplit(workspace, table, snapshot(workspace, "leaks"), split)
 
 
+AS_MESSAGES: Mapping[str, str] = {split: f"messages/{split}" for split in SPLITS}
+"""Where a published mixture has each split as chat messages."""
+
+AS_PAIRS: Mapping[str, str] = {
+    **{"sft": "sft/train", "rl": "rl/train", "validation": "rl/validation", "test": "rl/test"},
+}
+"""Where a published mixture has each split in the paper's schemas."""
+
+
 def example_files(
-    paths: Sequence[str], *, split: str = "sft", form: Form = "auto", key: str = "data.paths"
+    paths: Sequence[str],
+    *,
+    split: str = "sft",
+    form: Form = "auto",
+    key: str = "data.paths",
+    parts: Mapping[str, str] = AS_MESSAGES,
 ) -> ExampleFiles:
     """The files that some paths name.
 
@@ -134,16 +148,17 @@ def example_files(
         split: Which split of a mixture's folder.
         form: How rows are read.
         key: The config's key that holds the paths, for messages.
+        parts: Which file of a mixture's folder has a split.
 
     Raises:
         ConfigError: If a path names nothing, or a workspace.
     """
     _check_split(split)
-    named = [_within(path, split, key) for path in paths]
+    named = [_within(path, parts[split], key) for path in paths]
     return ExampleFiles(tuple(find_files(named, replace(ROWS, key=key))), form)
 
 
-def _within(path: str, split: str, key: str) -> str:
+def _within(path: str, part: str, key: str) -> str:
     """The part of a release's or a mixture's folder that is meant by it; else the path."""
     if path.startswith(("http://", "https://", "bundled:")) or any(sign in path for sign in "*?["):
         return path
@@ -159,7 +174,7 @@ def _within(path: str, split: str, key: str) -> str:
         )
     if is_release:
         return f"{folder}/data"
-    return f"{folder}/messages/{split}.parquet" if is_mixture else path
+    return f"{folder}/{part}.parquet" if is_mixture else path
 
 
 def _check_split(split: str) -> None:
@@ -218,10 +233,16 @@ def read_examples(share: Share) -> Iterator[Example]:
 
 
 def _pairs(source: MixtureSplit, bucket: Any) -> Iterator[Example]:
+    for record in stored_pairs(source, bucket):
+        turns = _turns(record)
+        yield Example(uid_of(turns), turns, f"mixture#{record.id}")
+
+
+def stored_pairs(source: MixtureSplit, bucket: Any) -> Iterator[MixtureRecord]:
+    """The pairs of a split in one bucket of the table; runs in a worker."""
     for rows in kept_pairs(source.workspace, source.table, source.leaks, bucket, _PAIR):
         for row in rows.filter(pc.equal(rows["split"], source.split)).to_pylist():
-            turns = _turns(stored_record(row))
-            yield Example(uid_of(turns), turns, f"mixture#{row['pair']}")
+            yield stored_record(row)
 
 
 def _example(row: RawRow, file: SourceFile, form: Form) -> Example:

@@ -246,6 +246,12 @@ def _current(workspace: Workspace, decides: object) -> dict[str, Any] | None:
     return pointer
 
 
+def pointed_revision(workspace: Workspace) -> str | None:
+    """The revision of the workspace's current library, whatever decided it; None: there is none."""
+    pointer = workspace.read_json(_POINTER)
+    return None if pointer is None else pointer["revision"]
+
+
 def forget_reference(workspace: Workspace) -> None:
     """Leave the workspace without a current library: too little is rated to judge by."""
     if workspace.read_json(_POINTER) is not None:

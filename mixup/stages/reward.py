@@ -13,8 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixup.actors.rewards import RewardPools, ScoreRequest
-from mixup.clusters.linearize import embed_text
+from mixup.actors.rewards import RewardPools, ScoreRequest, request_of
 from mixup.commits import write_by_bucket
 from mixup.records import TABLES, Turn
 from mixup.stages.compact import compact
@@ -23,7 +22,6 @@ from mixup.stages.manifests import Manifest, commit_stream, run_tasks
 from mixup.stages.run import RunContext, StageState, stage_state
 from mixup.stages.verdicts import Judge
 from mixup.tables import Snapshot, read_files, snapshot
-from mixup.text.parse import extract_answer
 from mixup.workspace import Workspace
 
 
@@ -131,19 +129,7 @@ def score_samples(
 
 
 def score_request(row: Mapping[str, Any], task: str, inputs: Sequence[str]) -> ScoreRequest:
-    """A sample as the reward actors read it, at application time: the targets are the inputs.
-
-    An output without answer tags is scored whole, as in the paper's code; its format says so.
-    """
-    answer = extract_answer(row["text"]) or row["text"]
+    """A sample as the reward actors read it, at application time: the targets are the inputs."""
     turns = row.get("turns")
-    pair = embed_text([Turn(**turn) for turn in turns]) if turns else answer
-    return ScoreRequest(
-        key=row["sample"],
-        task=task,
-        text=row["text"],
-        answer=answer,
-        pair=pair,
-        targets=tuple(inputs),
-        inputs=tuple(inputs),
-    )
+    parsed = [Turn(**turn) for turn in turns] if turns else None
+    return request_of(row["sample"], task, row["text"], parsed, targets=inputs, inputs=inputs)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mixup.errors import TrainingError
-from mixup.training_config import OptimizerConfig, WorkersConfig, ZeroConfig
+from mixup.training_config import AdamConfig, WorkersConfig, ZeroConfig
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -64,7 +64,7 @@ def set_up_worker(workers: WorkersConfig) -> dict[str, Any]:
 
 
 def deepspeed_config(
-    zero: ZeroConfig, optimizer: OptimizerConfig, *, bf16: bool, on_gpu: bool
+    zero: ZeroConfig, optimizer: AdamConfig, *, bf16: bool, on_gpu: bool
 ) -> dict[str, Any]:
     """The DeepSpeed config; transformers fills in the values that are ``auto``."""
     bucket = _BUCKET_ON_GPU if on_gpu else _BUCKET_ON_CPU

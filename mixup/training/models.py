@@ -48,8 +48,16 @@ def find_base(name: str) -> Base:
     return Base(name, model_revision(name))
 
 
-def check_base(base: Base, *, template: Template, window: int) -> None:
+def check_base(
+    base: Base, *, template: Template, window: int, key: str = "examples.window"
+) -> None:
     """Check that a base model can be trained as a job asks; reads no weights.
+
+    Args:
+        base: The model.
+        template: How text is rendered.
+        window: The longest sequence, in tokens.
+        key: The config's key that says so, for the message.
 
     Raises:
         ConfigError: If it is no language model with a tokenizer of its own vocabulary, lacks the
@@ -71,7 +79,7 @@ def check_base(base: Base, *, template: Template, window: int) -> None:
     context = getattr(text, "max_position_embeddings", None)
     if context is not None and window > context:
         raise ConfigError(
-            f"examples.window {window} is longer than the context of {base.name!r}, {context} "
+            f"{key} {window} is longer than the context of {base.name!r}, {context} "
             "tokens; lower it"
         )
 

@@ -19,7 +19,7 @@ ROOT = Path(mixup.__file__).parent
 LINES: Mapping[str, int] = {
     # 0: failures, typed config, the record and the schemas
     **dict.fromkeys(("errors", "config", "rater_config", "refresh_config"), 0),
-    **dict.fromkeys(("mixture_config", "reference_config", "training_config"), 0),
+    **dict.fromkeys(("mixture_config", "reference_config", "training_config", "grpo_config"), 0),
     **dict.fromkeys(("config_file", "records"), 0),
     # 1: places, cover and commit, counts and fates, one writer
     **dict.fromkeys(("workspace", "tables", "commits", "cover", "ledger", "lock", "interrupts"), 1),
@@ -47,6 +47,8 @@ SIDEWAYS: Mapping[tuple[str, str], str] = {
     ("reference_config", "rater_config"): "one of them is the rater",
     ("reference_config", "mixture_config"): "a library's rows are rated as a mixture's are",
     ("training_config", "config"): "a job's config is made of sections that others have too",
+    ("grpo_config", "config"): "a job's config is made of sections that others have too",
+    ("grpo_config", "training_config"): "what all trainings have in common",
     ("config_file", "config"): "a config file is read into a config",
     ("config_file", "errors"): "a config error is one of the failures",
     ("config", "records"): "a section's fingerprint is a content key",

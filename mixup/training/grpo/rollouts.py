@@ -108,6 +108,7 @@ class RolloutSink:
         """
         self._attempt = last_attempt
         self._files: list[WrittenFile] = []
+        self._given_out = 0
 
     def begin(self) -> int:
         """The number of a new attempt. Asked for once, by rank 0, whenever workers start."""
@@ -121,7 +122,16 @@ class RolloutSink:
     def drain(self) -> list[WrittenFile]:
         """The files that were not given out yet."""
         found, self._files = self._files, []
+        self._given_out += len(found)
         return found
+
+    def settle(self, count: int) -> None:
+        """Some of the files that were given out are committed."""
+        self._given_out -= count
+
+    def is_settled(self) -> bool:
+        """Whether all that was written is committed."""
+        return not self._files and not self._given_out
 
 
 def commit_rollouts(sink: Any, committer: Committer) -> int:
@@ -135,6 +145,7 @@ def commit_rollouts(sink: Any, committer: Committer) -> int:
     files: list[WrittenFile] = ray.get(sink.drain.remote())
     committer.add(files)
     committer.commit()
+    ray.get(sink.settle.remote(len(files)))
     return sum(file.rows for file in files)
 
 
