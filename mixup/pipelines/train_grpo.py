@@ -29,7 +29,9 @@ from mixup.grpo_config import GrpoConfig
 from mixup.lock import acquire
 from mixup.pipelines.grpo_export import export
 from mixup.pipelines.grpo_plan import GrpoPlan, make_plan, up_to_date
+from mixup.pipelines.rollouts_page import write_page
 from mixup.pipelines.training_line import TrainingLine
+from mixup.stages.compact import compact
 from mixup.stages.prompt_set import PromptSet, make_prompts
 from mixup.stages.reference import load_reference
 from mixup.stages.reference_files import build_from_files
@@ -137,6 +139,7 @@ def _run(context: RunContext, plan: GrpoPlan, watch: Stopwatch) -> bool:
     name = f"{config.name}-{training[:12]}"
     store = CheckpointStore(workspace, name, context.run, context.token)
     final = _train(context, plan, store, prompts, held_out)
+    _show(context, plan, store)
     export(context, plan, store, key, prompts, final)
     record = {"model": config.name, "key": key, "seconds": watch.seconds, "ended": time.time()}
     workspace.write_json(f"runs/{context.run}/summary.json", record)
@@ -214,6 +217,17 @@ def _train(
         raise TrainingError(f"the workers ended without the last checkpoint of {store.folder}")
     logger.info("train: done, %d steps", final.steps)
     return final
+
+
+def _show(context: RunContext, plan: GrpoPlan, store: CheckpointStore) -> None:
+    """Merge the many small files of rollouts, and write the page to browse them."""
+    import ray
+
+    compact(context, TABLE)
+    task = ray.remote(num_cpus=1)(write_page)
+    named = {"model": plan.config.name, "base": plan.base.name}
+    page = ray.get(task.remote(context.workspace, store.training, **named))
+    logger.info("rollouts: %s", page)
 
 
 def _engine_pool() -> Any:
