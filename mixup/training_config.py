@@ -265,7 +265,9 @@ def with_preset(presets: Mapping[str, Mapping[str, Any]], given: Any) -> Any:
         presets: The presets, by name.
         given: The keys of a config, as they were read.
     """
-    preset = given.get("preset") if isinstance(given, dict) else None
+    if not isinstance(given, dict):
+        return given
+    preset = given.get("preset")
     known = presets.get(preset) if isinstance(preset, str) else None
     return given if known is None else _over(known, given)
 

@@ -31,7 +31,7 @@ _STEPS, _GROUPS = 12, 4
 _FIGURES = ["step", "attempt", "rewards", "reward", "reason"]
 
 
-def write_page(workspace: Workspace, training: str, *, model: str, base: str) -> str:
+def write_page(workspace: Workspace, training: str, model: str, base: str) -> str:
     """Write the page of a training; its path in the workspace. Runs in a worker."""
     page = f"{FOLDER}/{training}/{PAGE}"
     digest = digest_of(workspace, training, model=model, base=base)

@@ -225,8 +225,8 @@ def _show(context: RunContext, plan: GrpoPlan, store: CheckpointStore) -> None:
 
     compact(context, TABLE)
     task = ray.remote(num_cpus=1)(write_page)
-    named = {"model": plan.config.name, "base": plan.base.name}
-    page = ray.get(task.remote(context.workspace, store.training, **named))
+    named = plan.config.name, plan.base.name
+    page = ray.get(task.remote(context.workspace, store.training, *named))
     logger.info("rollouts: %s", page)
 
 

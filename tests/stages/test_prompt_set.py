@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_pool import in_process
@@ -74,10 +75,14 @@ def test_what_is_left_out_is_counted(workspace, tmp_path):
 def test_a_set_that_is_there_is_taken(workspace, tmp_path, monkeypatch):
     source = source_of(tmp_path, [row(1)])
     first = made(workspace, source)
-    monkeypatch.setattr("mixup.stages.prompt_set.write_prompts", None)
+
+    def write_prompts(*given: object) -> None:
+        raise RuntimeError("it is there")
+
+    monkeypatch.setattr("mixup.stages.prompt_set.write_prompts", write_prompts)
     assert made(workspace, source) == first
     other = source_of(tmp_path, [row(1), row(2)])
-    with pytest.raises(TypeError):  # another content has to be written
+    with pytest.raises(RuntimeError, match="it is there"):  # another content has to be written
         made(workspace, other)
 
 
@@ -94,8 +99,6 @@ def test_a_published_mixture_is_entered_by_its_split(workspace, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(row(7 if "test" in name else 8)) + "\n")
         table = [row(7 if "test" in name else 8)]
-        import pyarrow as pa
-
         pq.write_table(pa.Table.from_pylist(table), folder / f"{name}.parquet")
     pq.write_table(pa.table({"pair": ["x"]}), folder / "provenance.parquet")
     for split, number in (("rl", 8), ("test", 7)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 import ray
@@ -44,7 +45,7 @@ def test_an_actor_lives_in_its_kinds_room(ray_cluster):
 
 def test_what_is_short_is_said_and_all_is_given_back(ray_cluster):
     wait_until_free(2.0)
-    holder = Holder.remote()
+    holder: Any = Holder.remote()
     ray.get(holder.ready.remote())
     start = time.monotonic()
     demands = [Demand("engines", 1, 1.0), Demand("workers", 1, 1.0)]

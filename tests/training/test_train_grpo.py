@@ -226,9 +226,9 @@ class NoPush(ObjectStorePush):
 def test_a_push_that_is_not_done_stops_the_run(
     ray_cluster, distiller, pairs, tmp_path, monkeypatch, push, said
 ):
-    import ray
+    from ray import cloudpickle
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setitem(pipeline.PUSHES, "object_store", push)
     config = grpo_config(tmp_path / "w", distiller, pairs, "held_out.max_rows=0")
     with pytest.raises(WrongWeights, match=said):

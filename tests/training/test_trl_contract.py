@@ -114,7 +114,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trainer_of(
     distiller: Path, pairs: Path, place: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str
-) -> RolloutTrainer:
+) -> Any:
     monkeypatch.setattr(arguments, "deepspeed_config", lambda *given, **named: None)
     config = grpo_config(place / "w", distiller, pairs, "workers.count=1", *overrides)
     plan = plan_of(config, 20, "set")

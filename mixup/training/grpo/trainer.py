@@ -120,7 +120,8 @@ class RolloutTrainer(GRPOTrainer):
         self.use_vllm = True
         self._last_loaded_step = -1
         self.vllm_generation = rolling.generation  # type: ignore[reportAttributeAccessIssue]
-        rolling.generation.bind(self.model, lambda: self.state.global_step)
+        trained: Any = self.model
+        rolling.generation.bind(trained, lambda: self.state.global_step)
         rolling.rewards.bind(self.processing_class)
 
     def get_train_dataloader(self) -> Any:
@@ -412,8 +413,8 @@ class RolloutTrainer(GRPOTrainer):
 
     def _write_part(self, folder: Path, record: CheckpointRecord) -> None:
         """Write this rank's part of a checkpoint into a folder."""
-        is_adapter = hasattr(self.model, "peft_config")
-        self.model_wrapped.save_checkpoint(
+        is_adapter, engine = hasattr(self.model, "peft_config"), self.model_wrapped
+        engine.save_checkpoint(  # type: ignore[reportCallIssue, reportOptionalMemberAccess]
             str(folder), tag=f"global_step{record.step}", exclude_frozen_parameters=is_adapter
         )
         self._save_rng_state(str(folder))

@@ -228,7 +228,7 @@ def _attempt(work: GrpoWork, ranks: Ranks) -> int:
     import ray
     import torch.distributed as dist
 
-    found = [ray.get(work.sink.begin.remote()) if ranks.rank == 0 else 0]
+    found: list[Any] = [ray.get(work.sink.begin.remote()) if ranks.rank == 0 else 0]
     if dist.is_initialized():
         dist.broadcast_object_list(found, src=0)
     return found[0]
