@@ -267,9 +267,9 @@ def with_preset(presets: Mapping[str, Mapping[str, Any]], given: Any) -> Any:
     """
     if not isinstance(given, dict):
         return given
-    preset = given.get("preset")
-    known = presets.get(preset) if isinstance(preset, str) else None
-    return given if known is None else _over(known, given)
+    keys: dict[str, Any] = given
+    known = presets.get(str(keys.get("preset")))
+    return keys if known is None else _over(known, keys)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from mixup.training.grpo.batches import PromptBatch
 from mixup.training.grpo.engines import Rollout
 from mixup.training.grpo.generation import EngineGeneration
 from mixup.training.grpo.prompts import PromptRow
+from mixup.training.grpo.rolling import Rolling
 from mixup.training.grpo.rollouts import RewardPart
 from mixup.training.grpo.scoring import AnswerRewards, Scored
-from mixup.training.grpo.trainer import Rolling, RolloutTrainer
+from mixup.training.grpo.trainer import RolloutTrainer
 from mixup.training.grpo.worker import plan_of
 from mixup.training.models import find_base, load_model, load_tokenizer, lora_config
 from mixup.workspace import Workspace
@@ -203,7 +204,10 @@ def reference_logprobs(model: Any, found: dict[str, Any], place: int) -> torch.T
     return logits.log_softmax(-1).gather(1, answer[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("aggregation", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize(
+    "aggregation",
+    ["dapo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "dr_grpo"))],
+)
 def test_gradients_are_those_of_plain_pytorch(distiller, pairs, tmp_path, monkeypatch, aggregation):
     trainer = trainer_of(
         distiller, pairs, tmp_path, monkeypatch, f"objective.variant={aggregation}"

@@ -12,6 +12,10 @@ from mixup.grpo_config import GrpoConfig
 
 TOWNS = ("Ayr", "Oban", "Wick", "Thurso", "Nairn", "Elgin", "Banff", "Crail", "Leith", "Troon")
 THINGS = ("harbour", "bridge", "market", "school", "railway", "beach", "mill", "church")
+FAR = {
+    **{"near_duplicate": 0.95, "cluster_floor": 0.6, "alignment_low": -0.2, "alignment_high": 0.5},
+}
+"""Thresholds with which text of random words is aligned a little, more or less."""
 
 
 def write_tiny_distiller(folder: Path, *, tied: bool = True) -> Path:
@@ -92,7 +96,7 @@ def grpo_job(workspace: Path, model: Path, pairs: Path) -> dict[str, Any]:
         "engines": {"cpus": 0.5, "gpus": 0.0, "memory_gb": 1.5, "push_s": 120, "generate_s": 120},
         "reward": {"timeout_s": 120},
         "library": {"paths": [str(pairs / "rated.jsonl")]},
-        "embed": {"model": "bundled:minilm"},
+        "embed": {"model": "bundled:minilm", "similarity": FAR},
         "workers": {"count": 2, "cpus": 0.5, "wait_s": 60, "timeout_s": 240},
         "checkpoints": {"every_steps": 2},
         "export": {"dtype": "float32"},

@@ -11,13 +11,13 @@ from mixup.training.deepspeed import deepspeed_config
 from mixup.training.grpo.prompts import RolloutPlan
 
 if TYPE_CHECKING:
-    from mixup.training.grpo.trainer import Learning
+    from mixup.training.grpo.rolling import Learning
 
 
 def learning_of(config: GrpoConfig) -> Learning:
     """How rewards become a loss."""
     from mixup.training.grpo.loss import LossSettings
-    from mixup.training.grpo.trainer import Learning
+    from mixup.training.grpo.rolling import Learning
 
     asked = config.objective
     settings = LossSettings(

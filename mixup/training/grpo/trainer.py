@@ -12,105 +12,32 @@ policy and of the reference; DeepSpeed and the loop are the libraries'. Ours are
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from datasets import Dataset
-from trl import GRPOTrainer
 
 from mixup.errors import TrainingError
-from mixup.training.checkpoints import WEIGHTS, CheckpointRecord, CheckpointStore, Ranks
-from mixup.training.export import write_weights
-from mixup.training.grpo.advantages import Advantages, Scale, group_advantages
+from mixup.training.grpo.advantages import Advantages, group_advantages
 from mixup.training.grpo.batches import PromptBatch, PromptLoader, in_parts
-from mixup.training.grpo.generation import EngineGeneration
-from mixup.training.grpo.held_out import HeldOutPairs, held_out_reward, seed_of
-from mixup.training.grpo.loss import LossSettings, grpo_loss
-from mixup.training.grpo.prompts import PromptRows, RolloutPlan
-from mixup.training.grpo.record import RolloutRecord
-from mixup.training.grpo.scoring import AnswerRewards
-from mixup.training.grpo.watch import StepWatch
-from mixup.training.metrics import MetricsLog
+from mixup.training.grpo.held_out import seed_of
+from mixup.training.grpo.kept import KeptTrainer
+from mixup.training.grpo.loss import grpo_loss
+from mixup.training.grpo.rolling import Rolling
 
 
-@dataclass(frozen=True)
-class Learning:
-    """How rewards become a loss.
-
-    Attributes:
-        loss: How the loss is made.
-        group: Answers to each prompt.
-        scale: What advantages are divided by.
-        floor: The least deviation.
-        least: The rewards that a group needs.
-        drop_constant: Whether groups of equal rewards are left out.
-        micro: The most rollouts of one forward pass.
-        seed: Of the rollouts.
-    """
-
-    loss: LossSettings
-    group: int
-    scale: Scale
-    floor: float
-    least: int
-    drop_constant: bool
-    micro: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Rolling:
-    """What a trainer is given besides the model.
-
-    Attributes:
-        plan: Which prompts are asked at which step.
-        rows: The rows of the plan.
-        learning: How rewards become a loss.
-        held_out: What the reward is measured on; None: nothing is.
-        generation: The engines.
-        rewards: The reward actors.
-        record: Where rollouts are written down.
-        store: Where checkpoints go.
-        log: Where metrics go; None on ranks other than 0.
-        ranks: The processes that train.
-        stage: The ZeRO stage.
-        report: Called by every rank after each checkpoint, with what was measured.
-        choose_best: Whether the checkpoint of the highest held-out reward is the one to export.
-    """
-
-    plan: RolloutPlan
-    rows: PromptRows
-    learning: Learning
-    held_out: HeldOutPairs | None
-    generation: EngineGeneration
-    rewards: AnswerRewards
-    record: RolloutRecord
-    store: CheckpointStore
-    log: MetricsLog | None
-    ranks: Ranks
-    stage: int
-    report: Callable[[dict[str, Any]], object] = lambda metrics: None
-    choose_best: bool = False
-
-
-class RolloutTrainer(GRPOTrainer):
+class RolloutTrainer(KeptTrainer):
     """The trainer of one rank; see the module."""
 
     def __init__(self, rolling: Rolling, **given: Any) -> None:
-        self._rolling = rolling
-        self._watch = StepWatch(rolling.ranks, rolling.log)
         self._rewards_N = torch.empty(0)
         self._total: torch.Tensor | None = None
-        self._left, self._divisor, self._rate = 0, 1.0, 0.0
-        self._measured: dict[str, float] = {}
+        self._left, self._divisor = 0, 1.0
         # TRL takes only data sets of its own kinds; what is asked comes from the plan.
         unused = Dataset.from_dict({"prompt": [""]})
         super().__init__(
+            rolling,
             reward_funcs=[rolling.rewards.combined],
             train_dataset=unused,
             eval_dataset=None if rolling.held_out is None else unused,
@@ -157,8 +84,7 @@ class RolloutTrainer(GRPOTrainer):
         if batch.step == 0:
             self._measure()
         self._rate = self._get_learning_rate()
-        self._rolling.generation.seconds.clear()
-        watch.begin()
+        watch.begin(self._rolling.generation)
         model.train()
         rollouts = self._draw(batch)
         each = len(rollouts["kept"]) // len(batch.minibatches)
@@ -304,124 +230,6 @@ class RolloutTrainer(GRPOTrainer):
             dist.all_reduce(summed)
         if not math.isfinite(summed.item()):
             raise TrainingError(self._not_finite("loss", summed.item()))
-
-    def _not_finite(self, what: str, value: float) -> str:
-        last = self._rolling.store.last()
-        kept = "there is no checkpoint yet" if last is None else f"step {last.step} is kept"
-        return (
-            f"the {what} is {value} at step {self.state.global_step + 1}; {kept}. Lower "
-            "optimizer.learning_rate, raise objective.beta, or look at the rollouts of that step "
-            "in the table `rollouts`"
-        )
-
-    def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:
-        """The reward on held-out pairs."""
-        if self._rolling.held_out is None:
-            return {}
-        metrics = self._measure()
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, {"eval_reward": metrics["reward"]}
-        )
-        return metrics
-
-    def _measure(self) -> dict[str, float]:
-        given, start = self._rolling, time.monotonic()
-        if given.held_out is None:
-            return {}
-        given.generation.sync_weights()
-        found = held_out_reward(
-            given.held_out,
-            given.generation,
-            given.rewards,
-            self.processing_class,
-            given.ranks,
-            device=self.accelerator.device,
-        )
-        self._measured = found
-        if given.log is not None:
-            seconds = time.monotonic() - start
-            given.log.add("held_out", self.state.global_step, {**found, "seconds": seconds})
-        return found
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Write what was measured since the last time.
-
-        Raises:
-            TrainingError: If the gradient's norm is no number.
-        """
-        if "loss" not in logs or "learning_rate" not in logs:
-            super().log(logs, start_time)
-            return
-        norm = float(logs.get("grad_norm", 0.0))
-        if not math.isfinite(norm):
-            raise TrainingError(self._not_finite("norm of the gradient", norm))
-        step = self.state.global_step
-        # To the loop the whole training is one epoch.
-        self.state.epoch = step / self._rolling.plan.steps_per_epoch
-        logs["learning_rate"] = self._rate  # of the step; the scheduler has gone on
-        self._metrics["train"].clear()  # of TRL's own loss and advantages, which are not in use
-        logs.update(self._watch.read())
-        super().log(logs, start_time)
-        if (log := self._rolling.log) is not None:
-            log.add("train", step, {key: value for key, value in logs.items() if key != "step"})
-            self._tell(step)
-
-    def _tell(self, step: int) -> None:
-        """Say how far the training is, for whoever watches."""
-        if (log := self._rolling.log) is not None:
-            shown = {"reward": self._watch.reward, "epoch": self.state.epoch}
-            place = {"step": step, "steps": self._rolling.plan.steps}
-            log.progress({**place, **shown, "held_out_reward": self._measured.get("reward")})
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint into the workspace, all ranks together."""
-        given, step = self._rolling, self.state.global_step
-        at_end = step >= given.plan.steps
-        lost = self._lost(step)
-        best = given.store.best() if given.choose_best else None
-        is_best = (
-            given.choose_best
-            and lost is not None
-            and (best is None or best.loss is None or lost < best.loss)
-        )
-        record = CheckpointRecord(
-            step=step,
-            steps=given.plan.steps,
-            world=given.ranks.world,
-            stage=given.stage,
-            plan=given.plan.fingerprint,
-            loss=lost,
-            has_weights=at_end or is_best,
-            run=given.store.run,
-        )
-        given.record.settle()  # no step before a checkpoint is without its rollouts
-        given.ranks.barrier()
-        given.store.save(record, lambda folder: self._write_part(folder, record), given.ranks)
-        if given.log is not None:
-            given.log.flush()
-        given.report({"step": step, "steps": record.steps, "reward": self._watch.reward})
-
-    def _lost(self, step: int) -> float | None:
-        """What is lacking to a held-out reward of 1 at this step; None where it was not measured.
-
-        The lowest is best, as of a loss.
-        """
-        every = self.args.eval_steps
-        was_measured = bool(every) and (step % int(every) == 0 or step >= self._rolling.plan.steps)
-        reward = self._measured.get("reward", math.nan) if was_measured else math.nan
-        return None if math.isnan(reward) else 1.0 - reward
-
-    def _write_part(self, folder: Path, record: CheckpointRecord) -> None:
-        """Write this rank's part of a checkpoint into a folder."""
-        is_adapter, engine = hasattr(self.model, "peft_config"), self.model_wrapped
-        engine.save_checkpoint(  # type: ignore[reportCallIssue, reportOptionalMemberAccess]
-            str(folder), tag=f"global_step{record.step}", exclude_frozen_parameters=is_adapter
-        )
-        self._save_rng_state(str(folder))
-        if self._rolling.ranks.rank == 0:
-            self.state.save_to_json(str(folder / "trainer_state.json"))
-        if record.has_weights:
-            write_weights(self, folder / WEIGHTS, is_writer=self._rolling.ranks.rank == 0)
 
 
 def _float(values: torch.Tensor | None) -> torch.Tensor | None:

@@ -44,8 +44,9 @@ class StepWatch:
         self._last: dict[str, float] = {}
         self.reward: float | None = None
 
-    def begin(self) -> None:
-        """A step begins."""
+    def begin(self, generation: EngineGeneration) -> None:
+        """A step begins; a push that was made for held-out pairs counts as its own."""
+        generation.seconds.pop("generate", None)
         self._sums = dict.fromkeys(_PARTS, 0.0)
         self._started = time.monotonic()
 
@@ -93,6 +94,7 @@ class StepWatch:
         self.reward = self._last.get("reward")
         if self._log is not None:
             self._log.add("rewards", step, _reward_line(per, rewards))
+        generation.seconds.clear()
 
     def read(self) -> dict[str, float]:
         """What the last step came to."""

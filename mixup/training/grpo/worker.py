@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from mixup.grpo_config import GrpoConfig
     from mixup.training.grpo.held_out import HeldOutPairs
     from mixup.training.grpo.pool import EnginePool
-    from mixup.training.grpo.trainer import Rolling, RolloutTrainer
+    from mixup.training.grpo.rolling import Rolling
+    from mixup.training.grpo.trainer import RolloutTrainer
     from mixup.training.grpo.weights import WeightPush
 
 logger = logging.getLogger(__name__)
@@ -194,8 +195,8 @@ def _rolling(
     from mixup.training.grpo.gate import Gate
     from mixup.training.grpo.generation import EngineGeneration
     from mixup.training.grpo.record import RolloutRecord
+    from mixup.training.grpo.rolling import Rolling
     from mixup.training.grpo.scoring import AnswerRewards
-    from mixup.training.grpo.trainer import Rolling
 
     config = work.config
     gate = Gate(work.engines, _gate_sequences(work, rows), is_sender=ranks.rank == 0)
