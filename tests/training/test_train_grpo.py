@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -159,7 +163,7 @@ def test_nothing_is_left_in_the_cluster(trained):
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("workers.count=1",),
+        ("workers.count=1", "engines.count=2", "engines.cpus=0.25"),
         ("zero.stage=3",),
     ],
 )
@@ -305,6 +309,52 @@ def test_a_dead_actor_is_replaced(trained, distiller, pairs, tmp_path, killer, t
     assert [row["reward"] for row in mine] == pytest.approx(
         [row["reward"] for row in theirs], abs=1e-5
     )
+
+
+def started(job: Path) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mixup", "train-grpo", str(job), "ray.cpus=2"],
+        env={**kept, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End what a killed job left running."""
+    for other in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(other.pid) == process.pid:
+                other.kill()
+    process.wait()
+
+
+def test_a_killed_job_goes_on_by_the_same_command(distiller, pairs, tmp_path):
+    config = grpo_config(tmp_path / "w", distiller, pairs, "ray.cpus=2")
+    process = started(tmp_path / "w.yaml")
+    try:
+        while not _is_at(Workspace(config.workspace), 3):
+            assert process.poll() is None, process.communicate()[0][-6000:]
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        end(process)
+    process = started(tmp_path / "w.yaml")
+    try:
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, log[-6000:]
+    finally:
+        end(process)
+    assert "train: started at step 2 of 4" in log
+    assert "prompts: nothing to do" in log
+    rows = rollouts(config)
+    assert Counter(row["step"] for row in rows) == dict.fromkeys(range(4), 16)
+    attempts = {row["step"]: row["attempt"] for row in rows}
+    assert attempts == {0: 1, 1: 1, 2: 2, 3: 2}
 
 
 def test_what_is_short_is_said_and_nothing_is_held(ray_cluster, distiller, pairs, tmp_path):
