@@ -21,7 +21,7 @@ from pyarrow import fs
 from mixup.commits import HISTORY
 from mixup.errors import TableError
 from mixup.lock import HEARTBEATS, Lease
-from mixup.records import TABLES, TOKEN_SETS
+from mixup.records import PROMPT_SETS, TABLES, TOKEN_SETS
 from mixup.stages.run import RunContext
 from mixup.tables import open_table, stored_files
 from mixup.workspace import TEMPORARY, Workspace
@@ -39,6 +39,7 @@ _DESCRIBED_BY = {
     "libraries": "manifest.json",
     TOKEN_SETS: "set.json",
     "models": "training.json",
+    PROMPT_SETS: "set.json",
 }
 """The folders of finished things, each of which has one document that is written last."""
 _CHECKPOINTS, _CHECKPOINT = "checkpoints", "checkpoint.json"
