@@ -8,9 +8,10 @@ import psutil
 import pytest
 
 from mixup.actors.rewards import RewardPools, RewardSettings
-from mixup.config import EmbedConfig, ScoringConfig
+from mixup.config import EmbedConfig
 from mixup.errors import StalledError
 from mixup.models.encoder import similarity_of
+from mixup.refresh_config import ScoringConfig
 from mixup.rewards.rubric import Rubric
 from mixup.training.grpo.prompts import PromptRow
 from mixup.training.grpo.scoring import AnswerRewards
