@@ -3,9 +3,6 @@
 SmolLM2-135M-Instruct comes as one GGUF file. transformers can load it, but not save it again, and
 its tokenizer arrives with a wrong end-of-turn token and pre-tokenizer; ``_convert`` mends all that
 and writes a plain safetensors folder, once per machine.
-
-The distiller is that model, taught the task by ``mixup train-sft``: the package holds its LoRA
-adapter, which is merged once per machine too. ``distiller/README.md`` tells how it was made.
 """
 
 from __future__ import annotations
@@ -15,8 +12,6 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 MINILM = "bundled:minilm"
 SMOLLM2 = "bundled:smollm2"
-DISTILLER = "bundled:distiller"
-_ADAPTER = Path(__file__).parent / "distiller"
 _CONVERSION = "v1"
 _END_OF_TURN = "<|im_end|>"
 
@@ -70,55 +63,22 @@ def smollm2_revision() -> str:
 
 def smollm2_folder() -> Path:
     """The safetensors folder of SmolLM2-135M-Instruct, converted at the first call (a minute)."""
-    make = partial(_convert, smollm2_gguf())
-    return _made_once(f"smollm2-135m-instruct-{smollm2_revision()[:12]}", make)
-
-
-def distiller_revision() -> str:
-    """The revision of the bundled distiller: the base model's, and the adapter's hash."""
-    hasher = blake3(smollm2_revision().encode())
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        hasher.update((_ADAPTER / name).read_bytes())
-    return hasher.hexdigest(length=16)
-
-
-def distiller_folder() -> Path:
-    """The safetensors folder of the bundled distiller, merged at the first call."""
-    make = partial(_merge, smollm2_folder(), _ADAPTER)
-    return _made_once(f"distiller-{distiller_revision()[:12]}", make)
-
-
-def _made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """A model's folder in the cache, by whichever process comes first."""
     from filelock import FileLock
 
-    folder = cache_folder() / "models" / name
+    folder = cache_folder() / "models" / f"smollm2-135m-instruct-{smollm2_revision()[:12]}"
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            logger.info("making the bundled model %s, once", folder)
+            logger.info("converting the bundled SmolLM2 to %s, once", folder)
             staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
             try:
-                make(staged)
+                _convert(smollm2_gguf(), staged)
                 staged.rename(folder)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
     return folder
-
-
-def _merge(base: Path, adapter: Path, target: Path) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-    )
-    merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    merged.save_pretrained(target, safe_serialization=True)
-    AutoTokenizer.from_pretrained(base).save_pretrained(target)
 
 
 def _convert(gguf: Path, target: Path) -> None:
