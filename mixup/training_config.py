@@ -315,7 +315,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "held_out": {"max_rows": 24, "every_steps": 50, "max_tokens": 160},
         "optimizer": {
             **{"learning_rate": 1e-3, "schedule": "linear", "warmup": 0.05, "max_steps": 100},
-            **{"weight_decay": 0.0, "batch": 4, "micro_batch": 4},
+            **{"weight_decay": 0.0, "batch": 4, "micro_batch": 1},
         },
         "lora": {"rank": 8, "alpha": 16.0},
         "checkpoints": {"every_steps": 25},
