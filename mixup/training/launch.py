@@ -172,6 +172,8 @@ def _explained(error: BaseException, workers: WorkersConfig) -> MixupError:
     for found in failures.values():
         if isinstance(found, MixupError):
             return found
+    if any(_is_out_of_memory(found) for found in (own, *failures.values())):
+        return TrainingError(_NO_MEMORY)
     if failures:
         logger.debug("the workers' failures: %s", own)
         rank, first = next(iter(failures.items()))
@@ -183,3 +185,18 @@ def _explained(error: BaseException, workers: WorkersConfig) -> MixupError:
             "checkpoint is kept, and the same command goes on from there; -v shows all"
         )
     return TrainingError(f"the training failed: {type(own).__name__}: {own}"[:800])
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether Ray ended a worker since its node had hardly any memory left."""
+    from ray.exceptions import OutOfMemoryError
+
+    return isinstance(error, OutOfMemoryError)
+
+
+_NO_MEMORY = (
+    "a node had hardly any memory left, so Ray ended the workers on it. Lower "
+    "optimizer.micro_batch, set gradient_checkpointing=true, end what else runs there, or have "
+    "workers.memory_gb book what each of them needs. The last checkpoint is kept, and the same "
+    "command goes on from there"
+)
