@@ -99,10 +99,14 @@ def _wait(groups: Mapping[str, Any], deadline: float) -> list[str]:
 
     While none is there nothing is held, and the wait goes on to the deadline.
     """
+    import ray
+
     half: float | None = None
-    while True:
-        lacking = [name for name, group in groups.items() if not group.wait(_POLL_S)]
-        now = time.monotonic()
+    # Not `PlacementGroup.wait`, which takes whole seconds only: a part of one counts as 0.
+    ready = {name: group.ready() for name, group in groups.items()}
+    while ready:
+        done, _ = ray.wait(list(ready.values()), num_returns=len(ready), timeout=_POLL_S)
+        lacking, now = [name for name in ready if ready[name] not in done], time.monotonic()
         if not lacking or now >= deadline:
             return lacking
         if len(lacking) == len(groups):
@@ -111,6 +115,7 @@ def _wait(groups: Mapping[str, Any], deadline: float) -> list[str]:
             half = now + random.uniform(*_HALF_S)
         elif now >= half:
             return lacking
+    return []
 
 
 def _give_back(groups: Mapping[str, Any]) -> None:
