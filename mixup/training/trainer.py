@@ -135,10 +135,10 @@ class PlannedTrainer(SFTTrainer):
         if dist.is_initialized():
             dist.all_reduce(summed)
         if not math.isfinite(summed.item()):
-            raise TrainingError(self._not_finite("loss", summed.item()))
+            raise TrainingError(self._not_finite("loss", summed.item(), self.state.global_step))
 
-    def _not_finite(self, what: str, value: float) -> str:
-        step = self.state.global_step
+    def _not_finite(self, what: str, value: float, step: int) -> str:
+        """What is said of a step, from 0, that came to no number."""
         rows = self._training.plan.rows_of(step)[:8].tolist()
         last = self._training.store.last()
         kept = "there is no checkpoint yet" if last is None else f"step {last.step} is kept"
@@ -189,7 +189,9 @@ class PlannedTrainer(SFTTrainer):
             return
         norm = float(logs.get("grad_norm", 0.0))
         if not math.isfinite(norm):
-            raise TrainingError(self._not_finite("norm of the gradient", norm))
+            # The step is over, and counted.
+            step = self.state.global_step - 1
+            raise TrainingError(self._not_finite("norm of the gradient", norm, step))
         logs["learning_rate"] = self._rate  # of the step; the scheduler has gone on
         logs.update(self._pace.read(self._training.device, self._training.ranks.world))
         step = self.state.global_step
