@@ -9,10 +9,10 @@ ARGS ?=
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 PYTEST := $(OFFLINE) "$(BIN)/python" -m pytest
 
-.PHONY: help setup demo test test-slow lint lint-ruff lint-format lint-types bench kills fuzz pool clean
+.PHONY: help setup demo test test-slow test-thorough lint lint-ruff lint-format lint-types bench kills fuzz pool clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 setup:  ## install the locked packages and mixup into .venv (or MIXUP_ENV)
 	@docker/install.sh "$(ENV)"
@@ -21,13 +21,16 @@ demo: setup  ## distill the bundled sample with the bundled models, on CPU
 	"$(BIN)/mixup" refresh jobs/demo.yaml
 
 test: setup  ## run the tests, without the slow ones
-	$(PYTEST) -m "not slow and not gpu" --durations=10 $(ARGS)
+	$(PYTEST) -m "not slow and not thorough and not gpu" --durations=10 $(ARGS)
 
 # pytest ends with 5 when no test was collected; that is said, and is no failure of a test.
 test-slow: setup  ## run the slow tests alone
 	$(PYTEST) -m "slow and not gpu" --durations=10 $(ARGS); status=$$?; \
 	if [ $$status -eq 5 ]; then echo "test-slow: no slow test was selected, so none was run"; \
 	else exit $$status; fi
+
+test-thorough: setup  ## further variants of the slow tests, of training above all
+	$(PYTEST) -m "thorough and not gpu" --durations=10 $(ARGS)
 
 lint: setup lint-ruff lint-format lint-types  ## ruff check, ruff format --check, pyright
 

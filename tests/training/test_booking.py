@@ -64,7 +64,7 @@ def test_more_than_there_is_is_said_at_once(ray_cluster):
     assert time.monotonic() - start < 5
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_jobs_that_need_all_of_it_both_get_it(ray_cluster):
     """Each would wait for ever for the half that the other one holds."""
     wait_until_free(2.0)

@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once(ray_cluster, tiny_model, 
     assert time.monotonic() - start < 90  # it was not tried again
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_model_of_another_training_is_not_replaced(ray_cluster, tiny_model, examples, tmp_path):
     config = tiny_config(tmp_path / "w", tiny_model, examples, "optimizer.max_steps=1")
     train_sft(config)

@@ -23,12 +23,15 @@ def weights_of(config: SftConfig) -> dict:
     return {name: values.detach() for name, values in model.named_parameters()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "workers", "kind"),
     [
-        *[(stage, 2, kind) for stage in (2, 3) for kind in (FULL, LORA)],
-        *[(2, 1, FULL), (0, 2, FULL), (1, 2, LORA)],
+        pytest.param(2, 2, LORA, marks=pytest.mark.slow),
+        pytest.param(3, 2, FULL, marks=pytest.mark.slow),
+        *[
+            pytest.param(*found, marks=pytest.mark.thorough)
+            for found in ((2, 2, FULL), (3, 2, LORA), (2, 1, FULL), (0, 2, FULL), (1, 2, LORA))
+        ],
     ],
 )
 def test_the_loss_curve_is_that_of_one_process(
@@ -58,7 +61,7 @@ def test_the_loss_curve_is_that_of_one_process(
             torch.testing.assert_close(values, weights[name], atol=1e-3, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("packing", [False, True])
 def test_packed_rows_learn_as_alone(ray_cluster, tiny_model, examples, tmp_path, packing):
     config = tiny_config(
@@ -69,7 +72,7 @@ def test_packed_rows_learn_as_alone(ray_cluster, tiny_model, examples, tmp_path,
     assert losses(config) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_activations_may_be_computed_twice(ray_cluster, tiny_model, examples, tmp_path):
     config = tiny_config(
         tmp_path / "w", tiny_model, examples, LORA, "gradient_checkpointing=true", "zero.stage=3"
@@ -79,7 +82,7 @@ def test_activations_may_be_computed_twice(ray_cluster, tiny_model, examples, tm
     assert losses(config) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_best_checkpoint_is_the_one_exported(ray_cluster, tiny_model, examples, tmp_path):
     import torch
 
@@ -93,7 +96,8 @@ def test_the_best_checkpoint_is_the_one_exported(ray_cluster, tiny_model, exampl
         held_out,
         "checkpoints.every_steps=5",
         "export.choose=best",
-        "optimizer={learning_rate: 0.3, schedule: constant}",  # it soon gets worse
+        "optimizer.learning_rate=0.3",  # it soon gets worse
+        "optimizer.schedule=constant",
     )
     done = train_sft(config)
     measured = done.description["held_out_losses"]

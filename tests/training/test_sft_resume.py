@@ -205,7 +205,7 @@ def test_a_killed_job_goes_on_by_the_same_command(undisturbed, model, examples, 
     assert_same(state(undisturbed), state(tmp_path))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_another_number_of_workers_goes_on_under_stage_0(model, examples, tmp_path):
     """Two workers, and the rest of the steps by one: the same up to rounding."""

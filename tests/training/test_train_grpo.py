@@ -31,7 +31,7 @@ from mixup.training.grpo.rollouts import TABLE, counting_rollouts
 from mixup.training.metrics import read_metrics, read_progress
 from mixup.workspace import Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 LORA = "lora={rank: 4, alpha: 8}"
 
@@ -79,6 +79,7 @@ def all_rollouts(config: GrpoConfig) -> list[dict[str, Any]]:
     return read_files(workspace, TABLE, snapshot(workspace, TABLE).paths).to_pylist()
 
 
+@pytest.mark.slow
 def test_every_step_is_written_down(trained):
     rows = rollouts(trained)
     assert Counter(row["step"] for row in rows) == dict.fromkeys(range(4), 16)
@@ -92,6 +93,7 @@ def test_every_step_is_written_down(trained):
     assert all(0 < row["tokens"] <= 20 for row in rows)
 
 
+@pytest.mark.slow
 def test_advantages_are_those_of_the_rewards(trained):
     rows = rollouts(trained)
     differing = 0
@@ -106,6 +108,7 @@ def test_advantages_are_those_of_the_rewards(trained):
     assert differing > 4  # there was something to compare
 
 
+@pytest.mark.slow
 def test_the_reward_is_the_mean_of_its_components(trained):
     weights = {"quality": 0.5, "alignment": 0.4, "format": 0.1, "coverage": 0.0}
     for row in rollouts(trained):
@@ -114,6 +117,7 @@ def test_the_reward_is_the_mean_of_its_components(trained):
         assert row["reward"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_run_is_measured(trained):
     steps = lines(trained, "train")
     assert [row["step"] for row in steps] == [1, 2, 3, 4]
@@ -135,6 +139,7 @@ def test_the_run_is_measured(trained):
     assert all(sum(row["format"]["histogram"]) == 16 for row in histograms)
 
 
+@pytest.mark.slow
 def test_the_model_is_exported_and_a_run_again_has_nothing_to_do(trained, distiller, monkeypatch):
     import ray
     import torch
@@ -151,6 +156,7 @@ def test_the_model_is_exported_and_a_run_again_has_nothing_to_do(trained, distil
     assert not train_grpo(trained).is_new
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_the_cluster(trained):
     wait_until_free(2.0)
 
@@ -167,8 +173,11 @@ def wait_until_free(cpus: float) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("workers.count=1", "engines.count=2", "engines.cpus=0.25"),
-        ("zero.stage=3",),
+        pytest.param(
+            ("workers.count=1", "engines.count=2", "engines.cpus=0.25"),
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(("zero.stage=3",), marks=pytest.mark.slow),
     ],
 )
 def test_the_same_is_learned_however_it_is_divided(trained, distiller, pairs, tmp_path, overrides):
@@ -180,6 +189,7 @@ def test_the_same_is_learned_however_it_is_divided(trained, distiller, pairs, tm
         assert found == pytest.approx([row[name] for row in theirs], abs=near), name
 
 
+@pytest.mark.thorough
 def test_adapters_and_several_updates_a_step(ray_cluster, distiller, pairs, tmp_path):
     overrides = ("rollouts.minibatches=2", "optimizer.max_steps=2", "optimizer.learning_rate=0.01")
     config = grpo_config(tmp_path / "w", distiller, pairs, LORA, *overrides)
@@ -224,11 +234,16 @@ class NoPush(ObjectStorePush):
 @pytest.mark.parametrize(
     ("push", "said"),
     [
-        (
+        pytest.param(
             stale_push,
             r"engine 0 does not hold the trainer's weights of version 1: .* tensors differ",
+            marks=pytest.mark.slow,
         ),
-        (no_push, r"engine 0 holds version 0 and was asked for version 1"),
+        pytest.param(
+            no_push,
+            r"engine 0 holds version 0 and was asked for version 1",
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_a_push_that_is_not_done_stops_the_run(
@@ -282,6 +297,7 @@ def weights(config: GrpoConfig) -> dict[str, Any]:
     return load_file(Path(config.workspace) / "models" / "tiny" / "model.safetensors")
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_changes_nothing(trained, distiller, pairs, tmp_path, killer):
     import torch
 
@@ -301,6 +317,7 @@ def test_a_killed_worker_changes_nothing(trained, distiller, pairs, tmp_path, ki
         torch.testing.assert_close(found, expected[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("title", ["EngineActor", "_EncoderActor"])
 def test_a_dead_actor_is_replaced(trained, distiller, pairs, tmp_path, killer, title):
     config = grpo_config(tmp_path / "w", distiller, pairs)
@@ -339,6 +356,7 @@ def end(process: subprocess.Popen[str]) -> None:
         process.stdout.close()
 
 
+@pytest.mark.thorough
 def test_a_killed_job_goes_on_by_the_same_command(distiller, pairs, tmp_path):
     config = grpo_config(tmp_path / "w", distiller, pairs, "ray.cpus=2")
     process = started(tmp_path / "w.yaml")
@@ -363,6 +381,7 @@ def test_a_killed_job_goes_on_by_the_same_command(distiller, pairs, tmp_path):
     assert attempts == {0: 1, 1: 1, 2: 2, 3: 2}
 
 
+@pytest.mark.thorough
 def test_what_is_short_is_said_and_nothing_is_held(ray_cluster, distiller, pairs, tmp_path):
     config = grpo_config(tmp_path / "w", distiller, pairs, "workers.cpus=1.0")
     with pytest.raises(ResourceError, match=r"needs 2\.95: GRPO engines 1 x 0\.5 CPU"):
@@ -370,6 +389,7 @@ def test_what_is_short_is_said_and_nothing_is_held(ray_cluster, distiller, pairs
     wait_until_free(2.0)
 
 
+@pytest.mark.slow
 def test_quality_without_a_library_is_refused(distiller, pairs, tmp_path):
     config = grpo_config(tmp_path / "w", distiller, pairs, "library.paths=[]")
     with pytest.raises(ConfigError, match="quality has weight, but .* has no reference library"):

@@ -206,7 +206,7 @@ def reference_logprobs(model: Any, found: dict[str, Any], place: int) -> torch.T
 
 @pytest.mark.parametrize(
     "aggregation",
-    ["dapo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "dr_grpo"))],
+    ["dapo", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("grpo", "dr_grpo"))],
 )
 def test_gradients_are_those_of_plain_pytorch(distiller, pairs, tmp_path, monkeypatch, aggregation):
     trainer = trainer_of(
