@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mixup.errors import ConfigError
 from mixup.models.tokenizing import Encoding
 from mixup.records import content_key
-from mixup.stages.examples import Source, example_files, mixture_split
+from mixup.stages.examples import ExampleFiles, Source, example_files, mixture_split
 from mixup.stages.tokenize import TokenSet, stored_set
 from mixup.training.export import description_of
 from mixup.training.models import Base, find_base
@@ -73,8 +73,8 @@ def _source(config: SftConfig, paths: list[str], split: str, key: str) -> Source
 def _held_out_source(config: SftConfig, source: Source) -> Source | None:
     """What the loss is measured on; None where that would be what is learned."""
     paths = config.held_out.paths or config.examples.paths
-    found = _source(config, paths, config.held_out.split, "held_out.paths")
-    if found.key != source.key:
+    found = _unlearned(_source(config, paths, config.held_out.split, "held_out.paths"), source)
+    if found is not None:
         return found
     if config.held_out.paths:
         raise ConfigError(
@@ -83,6 +83,17 @@ def _held_out_source(config: SftConfig, source: Source) -> Source | None:
         )
     logger.info("the examples have no splits, so nothing is held out (held_out.paths names it)")
     return None
+
+
+def _unlearned(found: Source, source: Source) -> Source | None:
+    """A source without the files that are learned; None where nothing is left of it."""
+    if not (isinstance(found, ExampleFiles) and isinstance(source, ExampleFiles)):
+        return found if found.key != source.key else None
+    learned = {file.fingerprint for file in source.files}
+    rest = tuple(file for file in found.files if file.fingerprint not in learned)
+    if rest and len(rest) < len(found.files):
+        logger.info("%d file(s) are learned, so not held out", len(found.files) - len(rest))
+    return replace(found, files=rest) if rest else None
 
 
 def up_to_date(workspace: Workspace, plan: SftPlan) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 
 from mixup.actors.booking import Booking
 from mixup.actors.resources import check_place, cluster
-from mixup.actors.rewards import RewardPools, Votes
+from mixup.actors.rewards import RewardPools
 from mixup.commits import Committer
 from mixup.errors import ConfigError, MixupError, TrainingError
 from mixup.grpo_config import GrpoConfig
@@ -32,6 +32,7 @@ from mixup.pipelines.grpo_plan import GrpoPlan, make_plan, up_to_date
 from mixup.pipelines.rollouts_page import write_page
 from mixup.pipelines.training_line import TrainingLine
 from mixup.stages.compact import compact
+from mixup.stages.library_folder import votes_of
 from mixup.stages.prompt_set import PromptSet, make_prompts
 from mixup.stages.reference import load_reference
 from mixup.stages.reference_files import build_from_files
@@ -139,8 +140,8 @@ def _run(context: RunContext, plan: GrpoPlan, watch: Stopwatch) -> bool:
     name = f"{config.name}-{training[:12]}"
     store = CheckpointStore(workspace, name, context.run, context.token)
     final = _train(context, plan, store, prompts, held_out)
-    _show(context, plan, store)
     export(context, plan, store, key, prompts, final)
+    _show(context, plan, store)
     record = {"model": config.name, "key": key, "seconds": watch.seconds, "ended": time.time()}
     workspace.write_json(f"runs/{context.run}/summary.json", record)
     return True
@@ -292,8 +293,7 @@ def _start_engines(plan: GrpoPlan, booking: Booking) -> Any:
 def _start_rewards(plan: GrpoPlan, booking: Booking) -> RewardPools:
     config, settings, votes = plan.config, plan.rewards(), None
     if settings.library is not None:
-        found = load_reference(plan.place, settings.library)
-        votes = Votes(found.vectors_LD, found.ratings_L, found.transition)
+        votes = votes_of(load_reference(plan.place, settings.library))
     names = [demand.what for demand in RewardPools.demands(config.reward)]
     placement = {name: booking.placement(name) for name in names}
     return RewardPools.start(config.reward, config.embed, settings, votes, placement)

@@ -69,6 +69,11 @@ def train_sft(config: SftConfig) -> SftOutcome:
         logger.info("nothing to do: model %s is up to date", config.name)
         return _outcome(workspace, config.name, is_new=False, seconds=watch.seconds)
     check_plugins(config.metrics.to)
+    if "tensorboard" in config.metrics.to and not workspace.is_local:
+        raise ConfigError(
+            "metrics.to names tensorboard, whose files an object store does not take; leave it out "
+            "(metrics.jsonl is written always), or name mlflow or wandb"
+        )
     check_base(plan.base, template=config.examples.template, window=config.examples.window)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     with acquire(workspace, run) as lease:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
@@ -81,12 +82,15 @@ class Ranks:
         world: How many there are.
         local_rank: The caller's among those of its machine.
         barrier: Waits for all.
+        agree: What rank 0 gives it, on all ranks, which all must call. What a rank reads of a
+            folder by itself may be older than what another does.
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
     barrier: Callable[[], object] = lambda: None
+    agree: Callable[[Any], Any] = lambda given: given
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ class CheckpointStore:
                 self._save_shared(record, write, ranks)
             else:
                 self._save_uploaded(record, write, ranks)
-        except OSError as error:
-            if not is_full(error):
+        except Exception as error:
+            if not (is_full(error) or _is_cut_off(error)):
                 raise
             raise TrainingError(
                 f"no space left for the checkpoint of step {record.step} in {self.workspace.uri}; "
@@ -197,10 +201,15 @@ class CheckpointStore:
         kept = {found.step for found in (best_of(records), records[-1]) if found is not None}
         filesystem, root = self.workspace.filesystem()
         for record in records:
-            if record.step not in kept:
-                place = f"{root}/{self.folder}/{record.name}"
+            if record.step in kept:
+                continue
+            place = f"{root}/{self.folder}/{record.name}"
+            if self.workspace.is_local:  # under a name by which the vacuum frees it after a kill
+                Path(place).rename(f"{place}.{content_key(self.run)[:8]}.tmp")
+                place = f"{place}.{content_key(self.run)[:8]}.tmp"
+            else:
                 filesystem.delete_file(f"{place}/{RECORD}")
-                filesystem.delete_dir(place)
+            filesystem.delete_dir(place)
 
     @contextmanager
     def opened(self, record: CheckpointRecord, ranks: Ranks = Ranks()) -> Iterator[Path]:
@@ -219,10 +228,16 @@ class CheckpointStore:
         ranks.barrier()
         try:
             yield folder
+            ranks.barrier()  # not after a failure: others would take it for one of their own
         finally:
-            ranks.barrier()
             if ranks.local_rank == 0:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_cut_off(error: Exception) -> bool:
+    """Whether a file could not be written to its end: PyTorch writes in C++ and gives no errno."""
+    said = str(error)
+    return any(name in said for name in ("PytorchStreamWriter", "inline_container", "os error 28"))
 
 
 def best_of(records: list[CheckpointRecord]) -> CheckpointRecord | None:

@@ -151,6 +151,17 @@ def check_deepspeed(trainer: Trainer, stage: int) -> None:
         raise TrainingError(f"DeepSpeed runs at ZeRO stage {found}; expected {stage}")
 
 
+def bad_norm(engine: Any) -> float | None:
+    """The norm of the gradient of DeepSpeed's last step if it is no number; None if it is one.
+
+    At a norm that is none DeepSpeed leaves the step out in silence (stages 1 and 2), or takes it.
+    It may stand there as infinity, NaN, or -1.
+    """
+    asked = getattr(engine, "get_global_grad_norm", None)  # `check_deepspeed` sees to DeepSpeed
+    norm = None if asked is None else asked()
+    return None if norm is None or 0.0 <= float(norm) < math.inf else float(norm)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device or the host is out of memory."""
     import torch

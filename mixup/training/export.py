@@ -163,10 +163,14 @@ def publish_model(workspace: Workspace, name: str, export: Export, weights: Path
                 files = export_model(export, weights, Path(staged))
                 text = json.dumps(export.description, indent=2, ensure_ascii=False)
                 (Path(staged) / DESCRIPTION).write_text(text, encoding="utf-8")
+                # First what says that it is whole: a kill leaves no half of a model that counts.
+                Path(f"{root}/{target}/{DESCRIPTION}").unlink(missing_ok=True)
                 shutil.rmtree(f"{root}/{target}", ignore_errors=True)
             return files
         files = export_model(export, weights, Path(temporary))
         if workspace.exists(target):
+            if workspace.exists(f"{target}/{DESCRIPTION}"):
+                filesystem.delete_file(f"{root}/{target}/{DESCRIPTION}")
             filesystem.delete_dir(f"{root}/{target}")
         fs.copy_files(temporary, f"{root}/{target}", fs.LocalFileSystem(), filesystem)
         workspace.write_json(f"{target}/{DESCRIPTION}", dict(export.description))

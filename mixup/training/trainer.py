@@ -22,6 +22,7 @@ from trl import SFTTrainer
 from mixup.errors import TrainingError
 from mixup.training.batches import Rows, StepBatch, StepLoader
 from mixup.training.checkpoints import WEIGHTS, CheckpointRecord, CheckpointStore, Ranks
+from mixup.training.deepspeed import bad_norm
 from mixup.training.export import write_weights
 from mixup.training.held_out import HeldOut, answers, held_out_loss
 from mixup.training.metrics import MetricsLog
@@ -106,6 +107,7 @@ class PlannedTrainer(SFTTrainer):
             self._left -= 1
             self.accelerator.gradient_state._set_sync_gradients(self._left == 0)
             super().training_step(model, dict(tensors_of_pass), learned)
+        self._check_norm()
         self._pace.add(batch.lengths, self._flops)
         self._tell(batch.step + 1)
         assert self._total is not None  # every step has a micro-batch on every rank
@@ -136,6 +138,12 @@ class PlannedTrainer(SFTTrainer):
             dist.all_reduce(summed)
         if not math.isfinite(summed.item()):
             raise TrainingError(self._not_finite("loss", summed.item(), self.state.global_step))
+
+    def _check_norm(self) -> None:
+        """Check the norm of the gradient of the step that was taken, which all ranks know."""
+        if (norm := bad_norm(self.model_wrapped)) is not None:
+            said = self._not_finite("norm of the gradient", norm, self.state.global_step)
+            raise TrainingError(said)
 
     def _not_finite(self, what: str, value: float, step: int) -> str:
         """What is said of a step, from 0, that came to no number."""
@@ -179,19 +187,10 @@ class PlannedTrainer(SFTTrainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Write what was measured since the last time.
-
-        Raises:
-            TrainingError: If the gradient's norm is no number.
-        """
+        """Write what was measured since the last time."""
         if "loss" not in logs or "learning_rate" not in logs:
             super().log(logs, start_time)
             return
-        norm = float(logs.get("grad_norm", 0.0))
-        if not math.isfinite(norm):
-            # The step is over, and counted.
-            step = self.state.global_step - 1
-            raise TrainingError(self._not_finite("norm of the gradient", norm, step))
         logs["learning_rate"] = self._rate  # of the step; the scheduler has gone on
         logs.update(self._pace.read(self._training.device, self._training.ranks.world))
         step = self.state.global_step
@@ -216,7 +215,7 @@ class PlannedTrainer(SFTTrainer):
         given, step = self._training, self.state.global_step
         at_end = step >= given.plan.steps
         loss = self._held_out_loss if self._was_measured(step) else None
-        best = given.store.best() if given.choose_best else None
+        best = given.ranks.agree(given.store.best() if given.choose_best else None)
         is_best = given.choose_best and loss is not None and (best is None or loss < _loss(best))
         record = CheckpointRecord(
             step=step,

@@ -23,7 +23,7 @@ from mixup.stages.run import RunContext
 from mixup.tables import read_files, row_count, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 
-TASK_SECONDS = 0.8
+TASK_SECONDS = 0.6
 
 
 class _Slow:
@@ -50,6 +50,7 @@ def test_a_large_block_reaches_the_driver_in_the_actors_batches():
     """
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     pool = ActorPool(_Slow, (), size=1, batch_rows=8, cpus=1.7)
+    list(cover_buckets([0], _forty_rows, pool, _note))  # starts the processes of light tasks
     seen = [(time.time(), manifest) for manifest in cover_buckets([0], _forty_rows, pool, _note)]
     assert [manifest.counts["rows"] for _, manifest in seen] == [8] * 5
     first, last = seen[0][0], seen[-1][0]

@@ -48,6 +48,8 @@ SIDEWAYS: Mapping[tuple[str, str], str] = {
     ("reference_config", "mixture_config"): "a library's rows are rated as a mixture's are",
     ("training_config", "config"): "a job's config is made of sections that others have too",
     ("grpo_config", "config"): "a job's config is made of sections that others have too",
+    ("grpo_config", "rater_config"): "one of them is the library's rater",
+    ("grpo_config", "refresh_config"): "one of them is the rubric",
     ("grpo_config", "training_config"): "what all trainings have in common",
     ("config_file", "config"): "a config file is read into a config",
     ("config_file", "errors"): "a config error is one of the failures",

@@ -102,7 +102,8 @@ def trl_arguments(
         log_completions=False,
         learning_rate=optimizer.learning_rate,
         lr_scheduler_type=schedule,
-        warmup_steps=math.ceil(optimizer.warmup * plan.steps),
+        # In updates: see `RolloutTrainer.create_scheduler`.
+        warmup_steps=math.ceil(optimizer.warmup * plan.steps) * plan.minibatches,
         weight_decay=optimizer.weight_decay,
         adam_beta1=optimizer.betas[0],
         adam_beta2=optimizer.betas[1],

@@ -249,12 +249,12 @@ class EngineActor:
                 return  # the engine refuses, and says what it holds
             self.load(pushed.references, version)
             if pushed.fingerprints is not None:
-                check_fingerprints(
-                    pushed.fingerprints,
-                    self._engine.fingerprints(version),
-                    who=self._engine.who,
-                    version=version,
-                )
+                found, who = self._engine.fingerprints(version), self._engine.who
+                try:
+                    check_fingerprints(pushed.fingerprints, found, who=who, version=version)
+                except WrongWeights:
+                    self._engine.version = None  # or a call that waits here would be answered
+                    raise
 
     def _guarded(self, work: Any) -> Any:
         """The result of some work; a failed engine ends the process, so that Ray replaces it."""

@@ -11,6 +11,7 @@ from trl import GRPOTrainer
 
 from mixup.errors import TrainingError
 from mixup.training.checkpoints import WEIGHTS, CheckpointRecord
+from mixup.training.deepspeed import bad_norm
 from mixup.training.export import write_weights
 from mixup.training.grpo.held_out import held_out_reward
 from mixup.training.grpo.rolling import Rolling
@@ -27,11 +28,16 @@ class KeptTrainer(GRPOTrainer):
         self._measured: dict[str, float] = {}
         super().__init__(**given)
 
+    def _check_norm(self) -> None:
+        """Check the norm of the gradient that an update took, which all ranks know."""
+        if (norm := bad_norm(self.model_wrapped)) is not None:
+            raise TrainingError(self._not_finite("norm of the gradient", norm))
+
     def _not_finite(self, what: str, value: float) -> str:
         last = self._rolling.store.last()
         kept = "there is no checkpoint yet" if last is None else f"step {last.step} is kept"
         return (
-            f"the {what} is {value} at step {self.state.global_step + 1}; {kept}. Lower "
+            f"the {what} is {value} at step {self.state.global_step} (from 0); {kept}. Lower "
             "optimizer.learning_rate, raise objective.beta, or look at the rollouts of that step "
             "in the table `rollouts`"
         )
@@ -66,17 +72,10 @@ class KeptTrainer(GRPOTrainer):
         return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Write what was measured since the last time.
-
-        Raises:
-            TrainingError: If the gradient's norm is no number.
-        """
+        """Write what was measured since the last time."""
         if "loss" not in logs or "learning_rate" not in logs:
             super().log(logs, start_time)
             return
-        norm = float(logs.get("grad_norm", 0.0))
-        if not math.isfinite(norm):
-            raise TrainingError(self._not_finite("norm of the gradient", norm))
         step = self.state.global_step
         # To the loop the whole training is one epoch.
         self.state.epoch = step / self._rolling.plan.steps_per_epoch
@@ -100,7 +99,7 @@ class KeptTrainer(GRPOTrainer):
         given, step = self._rolling, self.state.global_step
         at_end = step >= given.plan.steps
         lost = self._lost(step)
-        best = given.store.best() if given.choose_best else None
+        best = given.ranks.agree(given.store.best() if given.choose_best else None)
         is_best = (
             given.choose_best
             and lost is not None

@@ -80,8 +80,8 @@ class Loss:
         value: To be added over micro-batches and ranks; carries the gradient.
         tokens: Tokens in this part.
         kl: The sum of the tokens' KL to the reference (k3).
-        clipped_low: Tokens, or rollouts for ratios of sequences, whose ratio was raised by the
-            clip.
+        clipped_low: Tokens whose ratio was raised by the clip; all of a rollout's, where a ratio is
+            that of a sequence.
         clipped_high: Those whose ratio was lowered.
         correction: The sum of the tokens' correction weights.
         truncated: Tokens whose weight was cut off at the cap.
@@ -141,15 +141,14 @@ def grpo_loss(
         kl_BT = k3(logprobs_BT, reference_BT)
         losses_BT = losses_BT + settings.beta * kl_BT
     value = _sum(losses_BT, mask_BT, settings) / divisor
-    counted = mask_BT if settings.level == "token" else (mask_BT.sum(1, keepdim=True) > 0)
     low = (ratios < 1 - settings.clip_low) & (advantages_B1 < 0)
     high = (ratios > 1 + settings.clip_high) & (advantages_B1 > 0)
     return Loss(
         value=value,
         tokens=_number(mask_BT),
         kl=_number(kl_BT.detach() * mask_BT),
-        clipped_low=_number(low * counted),
-        clipped_high=_number(high * counted),
+        clipped_low=_number(low * mask_BT),
+        clipped_high=_number(high * mask_BT),
         correction=_number(weights_BT * mask_BT),
         truncated=truncated,
         uncorrected=uncorrected,

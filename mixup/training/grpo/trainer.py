@@ -177,6 +177,11 @@ class RolloutTrainer(KeptTrainer):
             dist.all_reduce(counts_U2)
         return [(tokens, kept) for tokens, kept in counts_U2.tolist()]
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule over all updates: DeepSpeed moves it on at each of them."""
+        updates = num_training_steps * self._rolling.plan.minibatches
+        return super().create_scheduler(updates, optimizer)
+
     def _update(self, model: Any, parts: list[dict[str, torch.Tensor]]) -> torch.Tensor:
         """Forward and backward passes over the parts of an update; the last one takes the step."""
         self._total, self._left = None, len(parts)
@@ -185,6 +190,7 @@ class RolloutTrainer(KeptTrainer):
             self._left -= 1
             self.accelerator.gradient_state._set_sync_gradients(self._left == 0)
             super().training_step(model, part, items)
+        self._check_norm()
         assert self._total is not None  # every update has a part
         return self._total
 

@@ -132,6 +132,7 @@ def train_worker(given: dict[str, Any]) -> None:
     """
     import ray.train
     import torch.distributed as dist
+    from ray.train.collective import broadcast_from_rank_zero
 
     work: GrpoWork = given["work"]
     context = ray.train.get_context()
@@ -140,6 +141,7 @@ def train_worker(given: dict[str, Any]) -> None:
         world=context.get_world_size(),
         local_rank=context.get_local_rank(),
         barrier=dist.barrier,
+        agree=broadcast_from_rank_zero,
     )
     try:
         train(work, ranks, report=ray.train.report)
@@ -153,7 +155,7 @@ def train(work: GrpoWork, ranks: Ranks, *, report: Any) -> None:
     """Train from the last checkpoint to the end, as one of some processes."""
     set_up = set_up_worker(work.config.workers)
     config, store = work.config, work.store
-    last = store.last()
+    last = ranks.agree(store.last())
     rows = PromptRows(work.workspace, work.prompts)
     plan = plan_of(config, len(rows), work.prompts)
     if last is not None:
