@@ -59,7 +59,7 @@ def test_a_preset_names_known_keys_only(tmp_path):
     [
         ("preset=paper", "preset"),
         ("optimiser.batch=3", "did you mean 'optimizer'"),
-        ("workers.count=2", "is 1 forward pass(es), fewer than the 2 workers"),
+        ("workers.count=5", "is 4 forward pass(es), fewer than the 5 workers"),
         ("zero={stage: 2, offload_weights: true}", "offload_weights needs stage 3"),
         ("zero={stage: 2, offload_optimizer: true}", "needs workers.gpus=1"),
         ("precision=bf16", "precision bf16 needs workers.gpus=1"),
