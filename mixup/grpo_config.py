@@ -7,19 +7,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mixup.config import Amount, Count, EmbedConfig, RayConfig, Section, Share
+from mixup.config import Amount, Count, EmbedConfig, Section, Share
 from mixup.rater_config import EngineConfig, RatedField
 from mixup.refresh_config import CurateConfig, ScoringConfig
 from mixup.training_config import (
     AdamConfig,
     CheckpointsConfig,
-    ExportConfig,
-    LoraConfig,
     MetricsConfig,
     Positive,
     Split,
-    WorkersConfig,
-    ZeroConfig,
+    TrainingConfig,
     with_preset,
 )
 
@@ -168,31 +165,19 @@ class GrpoAdam(AdamConfig):
     """Most answers of one forward pass of a worker."""
 
 
-class GrpoConfig(Section):
+class GrpoConfig(TrainingConfig):
     """`mixup train-grpo`: a distiller learns from the rewards of its own answers."""
 
-    workspace: str
-    """A folder or object-store URL; relative to where the command is typed."""
-    workspace_shared: bool = False
-    """A local workspace lies on a file system that all nodes share."""
     preset: Literal["paper", "small"] | None = None
     """Values to start from, which every key given beside it replaces. `paper`: the paper's second
     stage, on GPUs; `small`: LoRA of the model that the small cold start made, on two CPUs."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "grpo"
     """The model goes to the folder `models/NAME` of the workspace."""
-    overwrite: bool = False
-    """Replace a model of this name that was trained otherwise; else that is refused."""
     seed: int = 1
     """Decides the order of the prompts, every answer that is drawn, and the first adapters."""
     model: str | None = None
     """The base model, which a cold start has taught the format: a folder, a hub id, or
     `bundled:smollm2`; null takes the model `distiller` of the workspace, which train-sft makes."""
-    precision: Literal["auto", "bf16", "float32"] = "auto"
-    """`auto`: bf16 on a GPU, else float32."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Which attention is computed; FlashAttention needs a GPU and its own package."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice to keep fewer of them: less memory, about a third more time."""
     commit_interval_s: Positive = 5.0
     """Least seconds between two commits of rollouts."""
     stall_timeout_s: Positive = 7200.0
@@ -209,15 +194,9 @@ class GrpoConfig(Section):
     embed: EmbedConfig = EmbedConfig()
     curate: CurateConfig = CurateConfig()
     """How the library votes: `threshold`, `neighbors`, `effective_votes` and what T is made of."""
-    lora: LoraConfig | None = None
-    """Train low-rank adapters; null trains all weights."""
     optimizer: GrpoAdam = GrpoAdam()
-    zero: ZeroConfig = ZeroConfig()
-    workers: WorkersConfig = WorkersConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig(every_steps=25)
     metrics: MetricsConfig = MetricsConfig(every_steps=1)
-    export: ExportConfig = ExportConfig()
-    ray: RayConfig = RayConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -245,22 +224,7 @@ class GrpoConfig(Section):
             )
         if self.engines.push == "nccl" and not (self.engines.gpus and self.workers.gpus):
             raise ValueError("engines.push nccl needs GPUs on both sides; take object_store")
-        if not self.workers.gpus:
-            self._on_cpu()
         return self
-
-    def _on_cpu(self) -> None:
-        if self.precision == "bf16":
-            raise ValueError("precision bf16 needs workers.gpus=1; on a CPU it is float32")
-        if self.attention == "flash_attention_2":
-            raise ValueError("attention flash_attention_2 needs workers.gpus=1")
-        if self.zero.offload_optimizer or self.zero.offload_weights:
-            raise ValueError("zero.offload_* needs workers.gpus=1: on a CPU nothing is elsewhere")
-
-    @property
-    def is_bf16(self) -> bool:
-        """Whether forward and backward passes are computed in bfloat16."""
-        return bool(self.workers.gpus) and self.precision != "float32"
 
     @property
     def window(self) -> int:

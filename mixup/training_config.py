@@ -170,63 +170,30 @@ class ExportConfig(Section):
     """Merge LoRA adapters into the weights; else only the adapters are written."""
 
 
-class SftConfig(Section):
-    """`mixup train-sft`: a base model learns to answer as the examples do."""
+class TrainingConfig(Section):
+    """What all trainings have."""
 
     workspace: str
     """A folder or object-store URL; relative to where the command is typed."""
     workspace_shared: bool = False
     """A local workspace lies on a file system that all nodes share."""
-    preset: Literal["paper-distiller", "paper-downstream", "small"] | None = None
-    """Values to start from, which every key given beside it replaces. `paper-distiller`: the cold
-    start of the paper's distiller; `paper-downstream`: its fine-tuning on a release; `small`: LoRA
-    of the bundled model on a CPU."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "sft"
-    """The model goes to the folder `models/NAME` of the workspace."""
     overwrite: bool = False
     """Replace a model of this name that was trained otherwise; else that is refused."""
-    seed: int = 42
-    """Decides the order of the examples, the draw of a part of them, and the first adapters."""
-    model: str = "Qwen/Qwen2.5-1.5B-Instruct"
-    """The base model: a folder, a hub id, or `bundled:smollm2`."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """`auto`: bf16 on a GPU, else float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Which attention is computed; FlashAttention needs a GPU and its own package."""
     gradient_checkpointing: bool = False
     """Compute activations twice to keep fewer of them: less memory, about a third more time."""
-    commit_interval_s: Positive = 5.0
-    """Least seconds between two commits while examples are tokenized."""
-    stall_timeout_s: Positive = 1800.0
-    """The job fails when nothing is done for so long."""
-    max_dropped_share: Share = 0.2
-    """The job fails when a larger share of the examples is left out."""
-    examples: ExamplesConfig = ExamplesConfig()
-    held_out: HeldOutConfig = HeldOutConfig()
     lora: LoraConfig | None = None
     """Train low-rank adapters; null trains all weights."""
-    optimizer: OptimizerConfig = OptimizerConfig()
     zero: ZeroConfig = ZeroConfig()
     workers: WorkersConfig = WorkersConfig()
-    checkpoints: CheckpointsConfig = CheckpointsConfig()
-    metrics: MetricsConfig = MetricsConfig()
     export: ExportConfig = ExportConfig()
     ray: RayConfig = RayConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_preset(cls, given: Any) -> Any:
-        return with_preset(PRESETS, given)
-
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        passes = -(-self.optimizer.batch // self.optimizer.micro_batch)
-        if passes < self.workers.count:
-            raise ValueError(
-                f"a batch of {self.optimizer.batch} in micro-batches of "
-                f"{self.optimizer.micro_batch} is {passes} forward pass(es), fewer than the "
-                f"{self.workers.count} workers; raise optimizer.batch or lower workers.count"
-            )
+    def _possible_on_cpu(self) -> Self:
         if not self.workers.gpus:
             self._on_cpu()
         return self
@@ -243,6 +210,48 @@ class SftConfig(Section):
     def is_bf16(self) -> bool:
         """Whether forward and backward passes are computed in bfloat16."""
         return bool(self.workers.gpus) and self.precision != "float32"
+
+
+class SftConfig(TrainingConfig):
+    """`mixup train-sft`: a base model learns to answer as the examples do."""
+
+    preset: Literal["paper-distiller", "paper-downstream", "small"] | None = None
+    """Values to start from, which every key given beside it replaces. `paper-distiller`: the cold
+    start of the paper's distiller; `paper-downstream`: its fine-tuning on a release; `small`: LoRA
+    of the bundled model on a CPU."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "sft"
+    """The model goes to the folder `models/NAME` of the workspace."""
+    seed: int = 42
+    """Decides the order of the examples, the draw of a part of them, and the first adapters."""
+    model: str = "Qwen/Qwen2.5-1.5B-Instruct"
+    """The base model: a folder, a hub id, or `bundled:smollm2`."""
+    commit_interval_s: Positive = 5.0
+    """Least seconds between two commits while examples are tokenized."""
+    stall_timeout_s: Positive = 1800.0
+    """The job fails when nothing is done for so long."""
+    max_dropped_share: Share = 0.2
+    """The job fails when a larger share of the examples is left out."""
+    examples: ExamplesConfig = ExamplesConfig()
+    held_out: HeldOutConfig = HeldOutConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        return with_preset(PRESETS, given)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        passes = -(-self.optimizer.batch // self.optimizer.micro_batch)
+        if passes < self.workers.count:
+            raise ValueError(
+                f"a batch of {self.optimizer.batch} in micro-batches of "
+                f"{self.optimizer.micro_batch} is {passes} forward pass(es), fewer than the "
+                f"{self.workers.count} workers; raise optimizer.batch or lower workers.count"
+            )
+        return self
 
     def decides(self) -> list[Any]:
         """JSON data of what decides the weights, but for the base model and the examples' content.
