@@ -20,17 +20,8 @@ def training_lines(
         is_new: Whether this run made it.
         seconds: The run's wall time.
     """
-    lines = [
-        labeled("model", model),
-        labeled("base", description["base"]),
-        labeled("examples", _examples(description)),
-        labeled("steps", f"{description['steps']:,}"),
-        *_losses(description),
-    ]
-    if not is_new:
-        upshot = f"nothing to do: the model is up to date (looked for {duration(seconds)})"
-        return [upshot, *lines]
-    return [*lines, labeled("time", duration(seconds))]
+    counted = labeled("examples", _examples(description))
+    return _lines(model, description, counted, _losses(description), seconds, is_new=is_new)
 
 
 def grpo_lines(
@@ -44,12 +35,25 @@ def grpo_lines(
         is_new: Whether this run made it.
         seconds: The run's wall time.
     """
+    counted = labeled("prompts", f"{description['prompts']:,}{_left_out(description)}")
+    return _lines(model, description, counted, _rewards(description), seconds, is_new=is_new)
+
+
+def _lines(
+    model: str,
+    description: Mapping[str, Any],
+    counted: str,
+    measured: list[str],
+    seconds: float,
+    *,
+    is_new: bool,
+) -> list[str]:
     lines = [
         labeled("model", model),
         labeled("base", description["base"]),
-        labeled("prompts", f"{description['prompts']:,}{_left_out(description)}"),
+        counted,
         labeled("steps", f"{description['steps']:,}"),
-        *_rewards(description),
+        *measured,
     ]
     if not is_new:
         upshot = f"nothing to do: the model is up to date (looked for {duration(seconds)})"

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from mixup.actors.deaths import CRASHED
-from mixup.actors.resources import Demand, check_demand, check_place, cluster
+from mixup.actors.resources import Demand, check_demand
 from mixup.config import IngestConfig
 from mixup.errors import MixupError
 from mixup.ledger import StageCounts
-from mixup.lock import acquire, ensure_held
-from mixup.pipelines.progress import Progress
+from mixup.lock import ensure_held
+from mixup.pipelines.progress import Progress, cluster_of, started_run
 from mixup.pipelines.reference_plan import (
     ReferencePlan,
     library_decides,
@@ -50,7 +49,6 @@ from mixup.stages.rate import BAD_RATING, rate
 from mixup.stages.recorded_files import unread_files
 from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.summary import package_versions, quarantine_reasons, stage_record
-from mixup.stages.vacuum import clean_up
 from mixup.tables import ensure_table, read_files, snapshot
 from mixup.text.judging import UNPARSABLE
 from mixup.workspace import Workspace, ensure_workspace
@@ -88,27 +86,14 @@ def build_reference(config: ReferenceConfig) -> ReferenceOutcome:
     if (current := up_to_date(workspace, plan)) is not None:
         logger.info("nothing to do: library %s is up to date", current)
         return _outcome(workspace, current, is_new=False, seconds=watch.seconds)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    with acquire(workspace, run) as lease:
-        context = RunContext(
-            workspace,
-            run,
-            lease.token,
-            pool_of(plan),
-            commit_interval_s=config.commit_interval_s,
-            stall_timeout_s=config.stall_timeout_s,
-        )
-        workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
-        logger.info("run %s in %s", run, workspace.uri)
-        clean_up(context, lease)
-        with cluster(config.ray):
-            check_place(workspace, shared=config.workspace_shared)
+    with started_run(workspace, config, pool_of(plan)) as context:
+        with cluster_of(context, config):
             _check_resources(plan)
             progress = Progress()
             if config.ingest is not None:
                 context = _rated_files(context, plan, config.ingest, progress)
             _publish(context, plan, progress, watch)
-    return _outcome(workspace, run, is_new=True, seconds=watch.seconds)
+        return _outcome(workspace, context.run, is_new=True, seconds=watch.seconds)
 
 
 def _check_resources(plan: ReferencePlan) -> None:

@@ -13,38 +13,39 @@ command goes on from the last one.
 from __future__ import annotations
 
 import logging
-import time
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any
 
 from mixup.actors.booking import Booking
-from mixup.actors.resources import check_place, cluster
 from mixup.actors.rewards import RewardPools
 from mixup.commits import Committer
-from mixup.errors import ConfigError, MixupError, TrainingError
 from mixup.grpo_config import GrpoConfig
-from mixup.lock import acquire
-from mixup.pipelines.grpo_export import export
+from mixup.models.tokenizing import Encoding
 from mixup.pipelines.grpo_plan import GrpoPlan, make_plan, up_to_date
+from mixup.pipelines.model_export import Trained, export
+from mixup.pipelines.progress import cluster_of, started_run
 from mixup.pipelines.rollouts_page import write_page
 from mixup.pipelines.training_line import TrainingLine
+from mixup.pipelines.training_run import (
+    TrainingOutcome,
+    check_dropped,
+    final_checkpoint,
+    is_made,
+    last_checkpoint,
+    note_model,
+    outcome,
+)
 from mixup.stages.compact import compact
 from mixup.stages.library_folder import votes_of
 from mixup.stages.prompt_set import PromptSet, make_prompts
 from mixup.stages.reference import load_reference
 from mixup.stages.reference_files import build_from_files
 from mixup.stages.run import RunContext, Stopwatch
-from mixup.stages.vacuum import clean_up
 from mixup.training.checkpoints import (
     CheckpointRecord,
     CheckpointStore,
     Ranks,
-    check_resumable,
 )
-from mixup.training.export import MODELS, description_of
 from mixup.training.grpo.rollouts import TABLE, RolloutSink, commit_rollouts, last_attempt
 from mixup.training.grpo.worker import (
     GrpoWork,
@@ -54,9 +55,9 @@ from mixup.training.grpo.worker import (
     train_worker,
 )
 from mixup.training.launch import Launch, run_workers
-from mixup.training.metrics import check_plugins
+from mixup.training.metrics import check_plugins, read_metrics
 from mixup.training.models import check_base
-from mixup.workspace import Workspace, ensure_workspace
+from mixup.workspace import ensure_workspace
 
 logger = logging.getLogger(__name__)
 
@@ -67,24 +68,7 @@ PUSHES: dict[str, Callable[[Any, Ranks], Any]] = {
 """The ways of the weights, by the config's ``engines.push``."""
 
 
-@dataclass(frozen=True)
-class GrpoOutcome:
-    """What a run came to.
-
-    Attributes:
-        model: The model's folder.
-        is_new: Whether this run made it.
-        description: What it was made of.
-        seconds: The run's wall time.
-    """
-
-    model: str
-    is_new: bool
-    description: Mapping[str, Any]
-    seconds: float
-
-
-def train_grpo(config: GrpoConfig) -> GrpoOutcome:
+def train_grpo(config: GrpoConfig) -> TrainingOutcome:
     """Run the job.
 
     Raises:
@@ -96,71 +80,60 @@ def train_grpo(config: GrpoConfig) -> GrpoOutcome:
     plan = make_plan(config, workspace)
     if up_to_date(workspace, plan):
         logger.info("nothing to do: model %s is up to date", config.name)
-        return _outcome(workspace, config.name, is_new=False, seconds=watch.seconds)
-    check_plugins(config.metrics.to)
+        return outcome(workspace, config.name, watch, is_new=False)
+    check_plugins(config.metrics.to, workspace)
     key = "prompts.max_tokens + rollouts.max_tokens"
     check_base(plan.base, template="chat", window=config.window, key=key)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    with acquire(workspace, run) as lease:
-        context = RunContext(
-            workspace,
-            run,
-            lease.token,
-            commit_interval_s=config.commit_interval_s,
-            stall_timeout_s=config.stall_timeout_s,
-        )
-        workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
-        logger.info("run %s in %s", run, workspace.uri)
-        clean_up(context, lease)
-        with cluster(config.ray):
-            check_place(workspace, shared=config.workspace_shared)
-            is_new = _run(context, plan, watch)
-    return _outcome(workspace, config.name, is_new=is_new, seconds=watch.seconds)
+    with started_run(workspace, config) as context, cluster_of(context, config):
+        is_new = _run(context, plan, watch)
+    return outcome(workspace, config.name, watch, is_new=is_new)
 
 
 def _run(context: RunContext, plan: GrpoPlan, watch: Stopwatch) -> bool:
     """Make the prompts and the library, train and export; whether a new model came of it."""
     config, workspace, limit = plan.config, context.workspace, plan.config.prompts.max_tokens
     prompts = make_prompts(context, plan.source, plan.base.name, limit)
-    _check_dropped(prompts, config.max_dropped_share)
+    check_dropped(
+        "pairs",
+        prompts.left_out,
+        prompts.rows,
+        config.max_dropped_share,
+        remedy="mend the data, raise prompts.max_tokens if they are too long",
+    )
     held_out = None
     if plan.held_out is not None:
         held_out = make_prompts(context, plan.held_out, plan.base.name, limit)
     _ensure_library(plan)
     training = plan.key(prompts, held_out)
     key = plan.model_key(training)
-    described = description_of(workspace, config.name)
-    if described is not None and described["key"] == key:
+    if is_made(workspace, config.name, key, overwrite=config.overwrite):
         return False
-    if described is not None and not config.overwrite:
-        raise ConfigError(
-            f"{MODELS}/{config.name} holds a model that was trained otherwise (key "
-            f"{described['key'][:12]}, now {key[:12]}); choose another name, or overwrite=true"
-        )
     name = f"{config.name}-{training[:12]}"
     store = CheckpointStore(workspace, name, context.run, context.token)
     final = _train(context, plan, store, prompts, held_out)
-    export(context, plan, store, key, prompts, final)
+    encoding = Encoding(plan.base.name, "chat", config.window)
+    trained = Trained(config, config.name, key, "grpo", plan.base, encoding, store, final)
+    export(context, trained, lambda _: _described(plan, store, prompts))
     _show(context, plan, store)
-    record = {"model": config.name, "key": key, "seconds": watch.seconds, "ended": time.time()}
-    workspace.write_json(f"runs/{context.run}/summary.json", record)
+    note_model(context, config.name, key, watch)
     return True
 
 
-def _check_dropped(prompts: PromptSet, limit: float) -> None:
-    """Check the share of pairs that were left out.
-
-    Raises:
-        MixupError: If it is above the limit.
-    """
-    left = sum(prompts.left_out.values())
-    if left > limit * (prompts.rows + left):
-        named = ", ".join(f"{reason} {count}" for reason, count in sorted(prompts.left_out.items()))
-        raise MixupError(
-            f"{left} of {prompts.rows + left} pairs are left out ({named}), more than "
-            f"max_dropped_share={limit}; mend the data, raise prompts.max_tokens if they are too "
-            "long, or raise the limit"
-        )
+def _described(plan: GrpoPlan, store: CheckpointStore, prompts: PromptSet) -> dict[str, Any]:
+    """What is said of the model's prompts and rewards."""
+    lines = read_metrics(store.workspace, store.folder)
+    rewards = [row.get("reward") for row in lines if row["kind"] == "train"]
+    tested = [row for row in lines if row["kind"] == "held_out"]
+    return {
+        "data": ", ".join(plan.config.prompts.paths) or "the table mixture",
+        "prompt_set": prompts.name,
+        "prompts": prompts.rows,
+        "left_out": prompts.left_out,
+        "library": plan.library(),
+        "first_reward": rewards[0] if rewards else None,
+        "last_reward": rewards[-1] if rewards else None,
+        "held_out_rewards": [[row["step"], row["reward"]] for row in tested],
+    }
 
 
 def _ensure_library(plan: GrpoPlan) -> None:
@@ -186,13 +159,10 @@ def _train(
 ) -> CheckpointRecord:
     """Train to the end, from wherever the last run stopped; the last checkpoint."""
     config, workspace = plan.config, context.workspace
-    last, steps = store.last(), plan_of(config, prompts.rows, prompts.name)
-    if last is not None:
-        world, stage = config.workers.count, config.zero.stage
-        check_resumable(last, plan=steps.fingerprint, world=world, stage=stage)
-        if last.is_final:
-            logger.info("train: nothing to do, all %d steps are done", last.steps)
-            return last
+    steps = plan_of(config, prompts.rows, prompts.name)
+    last = last_checkpoint(store, config, steps.fingerprint)
+    if last is not None and last.is_final:
+        return last
     workspace.write_json(f"runs/{context.run}/training.json", {"folder": store.folder})
     start = last.step if last else 0
     launch = Launch(store.training, f"{workspace.uri}/runs/{context.run}/ray", config.workers)
@@ -213,11 +183,7 @@ def _train(
             workspace, store.folder, start, steps.steps, config.stall_timeout_s
         ) as line:
             _with_rollouts(context, work, launch, line)
-    final = store.last()
-    if final is None or not final.is_final:
-        raise TrainingError(f"the workers ended without the last checkpoint of {store.folder}")
-    logger.info("train: done, %d steps", final.steps)
-    return final
+    return final_checkpoint(store)
 
 
 def _show(context: RunContext, plan: GrpoPlan, store: CheckpointStore) -> None:
@@ -305,6 +271,7 @@ def _with_rollouts(context: RunContext, work: GrpoWork, launch: Launch, line: Tr
     waited = Stopwatch()
 
     def look() -> None:
+        """Show how far the training is, and commit from time to time."""
         nonlocal waited
         line.look()
         if waited.seconds >= context.commit_interval_s:
@@ -315,8 +282,3 @@ def _with_rollouts(context: RunContext, work: GrpoWork, launch: Launch, line: Tr
         run_workers(train_worker, {"work": work}, launch, look)
     finally:
         commit_rollouts(work.sink, committer)
-
-
-def _outcome(workspace: Workspace, name: str, *, is_new: bool, seconds: float) -> GrpoOutcome:
-    described = description_of(workspace, name) or {}
-    return GrpoOutcome(f"{workspace.uri}/{MODELS}/{name}", is_new, described, seconds)

@@ -10,52 +10,35 @@ the last checkpoint of a run that was killed, and has nothing to do once the mod
 from __future__ import annotations
 
 import logging
-import time
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from mixup.actors.resources import check_place, cluster
-from mixup.errors import ConfigError, MixupError, TrainingError
-from mixup.lock import acquire
-from mixup.pipelines.sft_export import export
+from mixup.pipelines.model_export import Trained, export
+from mixup.pipelines.progress import cluster_of, started_run
 from mixup.pipelines.sft_plan import SftPlan, make_plan, up_to_date
 from mixup.pipelines.training_line import TrainingLine
+from mixup.pipelines.training_run import (
+    TrainingOutcome,
+    check_dropped,
+    final_checkpoint,
+    is_made,
+    last_checkpoint,
+    note_model,
+    outcome,
+)
 from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.tokenize import KEPT, TokenSet, tokenize
-from mixup.stages.vacuum import clean_up
-from mixup.training.checkpoints import CheckpointRecord, check_resumable
-from mixup.training.export import MODELS, description_of
+from mixup.training.checkpoints import CheckpointRecord
 from mixup.training.launch import Launch, run_workers
-from mixup.training.metrics import check_plugins
+from mixup.training.metrics import check_plugins, read_metrics
 from mixup.training.models import check_base
 from mixup.training.sft import SftWork, train_worker
 from mixup.training_config import SftConfig
-from mixup.workspace import Workspace, ensure_workspace
+from mixup.workspace import ensure_workspace
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SftOutcome:
-    """What a run came to.
-
-    Attributes:
-        model: The model's folder.
-        is_new: Whether this run made it.
-        description: What it was made of.
-        seconds: The run's wall time.
-    """
-
-    model: str
-    is_new: bool
-    description: Mapping[str, Any]
-    seconds: float
-
-
-def train_sft(config: SftConfig) -> SftOutcome:
+def train_sft(config: SftConfig) -> TrainingOutcome:
     """Run the job.
 
     Raises:
@@ -67,50 +50,33 @@ def train_sft(config: SftConfig) -> SftOutcome:
     plan = make_plan(config)
     if up_to_date(workspace, plan):
         logger.info("nothing to do: model %s is up to date", config.name)
-        return _outcome(workspace, config.name, is_new=False, seconds=watch.seconds)
-    check_plugins(config.metrics.to)
-    if "tensorboard" in config.metrics.to and not workspace.is_local:
-        raise ConfigError(
-            "metrics.to names tensorboard, whose files an object store does not take; leave it out "
-            "(metrics.jsonl is written always), or name mlflow or wandb"
-        )
+        return outcome(workspace, config.name, watch, is_new=False)
+    check_plugins(config.metrics.to, workspace)
     check_base(plan.base, template=config.examples.template, window=config.examples.window)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    with acquire(workspace, run) as lease:
-        context = RunContext(
-            workspace,
-            run,
-            lease.token,
-            commit_interval_s=config.commit_interval_s,
-            stall_timeout_s=config.stall_timeout_s,
-        )
-        workspace.write_json(f"runs/{run}/config.json", config.model_dump(mode="json"))
-        logger.info("run %s in %s", run, workspace.uri)
-        clean_up(context, lease)
-        with cluster(config.ray):
-            check_place(workspace, shared=config.workspace_shared)
-            is_new = _run(context, plan, watch)
-    return _outcome(workspace, config.name, is_new=is_new, seconds=watch.seconds)
+    with started_run(workspace, config) as context, cluster_of(context, config):
+        is_new = _run(context, plan, watch)
+    return outcome(workspace, config.name, watch, is_new=is_new)
 
 
 def _run(context: RunContext, plan: SftPlan, watch: Stopwatch) -> bool:
     """Tokenize, train and export; whether a new model came of it."""
     config, workspace = plan.config, context.workspace
     tokens = tokenize(context, [plan.source], plan.encoding)
-    _check_dropped(tokens, config.max_dropped_share)
+    check_dropped(
+        "examples",
+        tokens.left_out,
+        tokens.counts.get(KEPT, 0),
+        config.max_dropped_share,
+        remedy="the table `tokens` has the place of each: mend the data, raise examples.window if "
+        "they are too long",
+    )
     held_out = None
     if plan.held_out is not None:
         held_out = tokenize(context, [plan.held_out], plan.encoding)
     training = plan.key(tokens, held_out)
     key = plan.model_key(training)
-    described = description_of(workspace, config.name)
-    if described is not None and described["key"] == key:
+    if is_made(workspace, config.name, key, overwrite=config.overwrite):
         return False
-    if described is not None and not config.overwrite:
-        raise ConfigError(
-            f"{MODELS}/{config.name} holds a model that was trained otherwise (key "
-            f"{described['key'][:12]}, now {key[:12]}); choose another name, or overwrite=true"
-        )
     work = SftWork(
         config=config,
         workspace=workspace,
@@ -122,42 +88,20 @@ def _run(context: RunContext, plan: SftPlan, watch: Stopwatch) -> bool:
         held_out=None if held_out is None else held_out.name,
     )
     final = _train(context, work)
-    export(context, plan, work, key, tokens, final)
-    record = {"model": config.name, "key": key, "seconds": watch.seconds, "ended": time.time()}
-    workspace.write_json(f"runs/{context.run}/summary.json", record)
+    encoding = plan.encoding
+    trained = Trained(config, config.name, key, "sft", plan.base, encoding, work.store, final)
+    export(context, trained, lambda chosen: _described(work, tokens, chosen))
+    note_model(context, config.name, key, watch)
     return True
-
-
-def _check_dropped(tokens: TokenSet, limit: float) -> None:
-    """Check the share of rows that were left out.
-
-    Raises:
-        MixupError: If it is above the limit.
-    """
-    left, kept = tokens.left_out, tokens.counts.get(KEPT, 0)
-    if sum(left.values()) > limit * (kept + sum(left.values())):
-        named = ", ".join(f"{reason} {count}" for reason, count in sorted(left.items()))
-        raise MixupError(
-            f"{sum(left.values())} of {kept + sum(left.values())} examples are left out ({named}), "
-            f"more than max_dropped_share={limit}; the table `tokens` has the place of each: mend "
-            "the data, raise examples.window if they are too long, or raise the limit"
-        )
 
 
 def _train(context: RunContext, work: SftWork) -> CheckpointRecord:
     """Train to the end, from wherever the last run stopped; the last checkpoint."""
     config, store = work.config, work.store
-    last, (batches, _) = store.last(), work.plan()
-    if last is not None:
-        check_resumable(
-            last,
-            plan=batches.fingerprint,
-            world=config.workers.count,
-            stage=config.zero.stage,
-        )
-        if last.is_final:
-            logger.info("train: nothing to do, all %d steps are done", last.steps)
-            return last
+    batches, _ = work.plan()
+    last = last_checkpoint(store, config, batches.fingerprint)
+    if last is not None and last.is_final:
+        return last
     workspace, run = context.workspace, context.run
     workspace.write_json(f"runs/{run}/training.json", {"folder": store.folder})
     start = last.step if last else 0
@@ -170,13 +114,22 @@ def _train(context: RunContext, work: SftWork) -> CheckpointRecord:
         workspace, store.folder, start, batches.steps, config.stall_timeout_s
     ) as line:
         run_workers(train_worker, {"work": work}, launch, line.look)
-    final = store.last()
-    if final is None or not final.is_final:
-        raise TrainingError(f"the workers ended without the last checkpoint of {store.folder}")
-    logger.info("train: done, %d steps", final.steps)
-    return final
+    return final_checkpoint(store)
 
 
-def _outcome(workspace: Workspace, name: str, *, is_new: bool, seconds: float) -> SftOutcome:
-    described = description_of(workspace, name) or {}
-    return SftOutcome(f"{workspace.uri}/{MODELS}/{name}", is_new, described, seconds)
+def _described(work: SftWork, tokens: TokenSet, chosen: CheckpointRecord) -> dict[str, Any]:
+    """What is said of the model's data and losses."""
+    lines = read_metrics(work.workspace, work.store.folder)
+    losses = [row["loss"] for row in lines if row["kind"] == "train"]
+    return {
+        "data": ", ".join(work.config.examples.paths) or "the table mixture",
+        "data_revision": tokens.revision,
+        "examples": tokens.rows,
+        "tokens": tokens.tokens,
+        "learned_tokens": tokens.learned,
+        "left_out": tokens.left_out,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "held_out_loss": chosen.loss,
+        "held_out_losses": [row["loss"] for row in lines if row["kind"] == "held_out"],
+    }

@@ -36,12 +36,17 @@ _PEAKS: Sequence[tuple[str, float]] = (
 )
 
 
-def check_plugins(names: Sequence[str]) -> None:
-    """Check that the packages of the plug-ins are installed here.
+def check_plugins(names: Sequence[str], workspace: Workspace) -> None:
+    """Check that the packages of the plug-ins are installed here, and have where to write.
 
     Raises:
-        ConfigError: Naming the package that is missing.
+        ConfigError: Naming the package that is missing, or the plug-in that cannot write.
     """
+    if "tensorboard" in names and not workspace.is_local:
+        raise ConfigError(
+            "metrics.to names tensorboard, whose files an object store does not take; leave it out "
+            "(metrics.jsonl is written always), or name mlflow or wandb"
+        )
     for name in names:
         if not any(find_spec(package) for package in _PACKAGES[name]):
             wanted = " or ".join(_PACKAGES[name])

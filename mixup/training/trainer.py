@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +20,13 @@ from trl import SFTTrainer
 
 from mixup.errors import TrainingError
 from mixup.training.batches import Rows, StepBatch, StepLoader
-from mixup.training.checkpoints import WEIGHTS, CheckpointRecord, CheckpointStore, Ranks
+from mixup.training.checkpoints import CheckpointStore, Ranks
 from mixup.training.deepspeed import bad_norm
-from mixup.training.export import write_weights
 from mixup.training.held_out import HeldOut, answers, held_out_loss
 from mixup.training.metrics import MetricsLog
 from mixup.training.pace import Pace, flop_count
 from mixup.training.plan import BatchPlan
+from mixup.training.saving import save_checkpoint, was_measured
 
 
 @dataclass(frozen=True)
@@ -212,44 +211,6 @@ class PlannedTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint into the workspace, all ranks together."""
-        given, step = self._training, self.state.global_step
-        at_end = step >= given.plan.steps
-        loss = self._held_out_loss if self._was_measured(step) else None
-        best = given.ranks.agree(given.store.best() if given.choose_best else None)
-        is_best = given.choose_best and loss is not None and (best is None or loss < _loss(best))
-        record = CheckpointRecord(
-            step=step,
-            steps=given.plan.steps,
-            world=given.ranks.world,
-            stage=given.stage,
-            plan=given.plan.fingerprint,
-            loss=loss,
-            has_weights=at_end or is_best,
-            run=given.store.run,
-        )
-        given.ranks.barrier()  # all have read which is the best before one writes another
-        given.store.save(record, lambda folder: self._write(folder, record), given.ranks)
-        if given.log is not None:
-            given.log.flush()
-        given.report({"step": step, "steps": record.steps, "held_out_loss": loss})
-
-    def _was_measured(self, step: int) -> bool:
-        every = self.args.eval_steps
-        return bool(every) and (step % int(every) == 0 or step >= self._training.plan.steps)
-
-    def _write(self, folder: Path, record: CheckpointRecord) -> None:
-        """Write this rank's part of a checkpoint into a folder."""
-        is_adapter = hasattr(self.model, "peft_config")
-        engine: Any = self.model_wrapped
-        engine.save_checkpoint(
-            str(folder), tag=f"global_step{record.step}", exclude_frozen_parameters=is_adapter
-        )
-        self._save_rng_state(str(folder))
-        if self._training.ranks.rank == 0:
-            self.state.save_to_json(str(folder / "trainer_state.json"))
-        if record.has_weights:
-            write_weights(self, folder / WEIGHTS, is_writer=self._training.ranks.rank == 0)
-
-
-def _loss(record: CheckpointRecord) -> float:
-    return math.inf if record.loss is None else record.loss
+        given = self._training
+        loss = self._held_out_loss if was_measured(self, given.plan.steps) else None
+        save_checkpoint(self, given, loss, {"held_out_loss": loss})

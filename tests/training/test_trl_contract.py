@@ -19,6 +19,7 @@ from tiny_grpo import grpo_config, write_pairs, write_tiny_distiller
 
 from mixup.models.chat import render_chat
 from mixup.rewards.rubric import COMPONENTS
+from mixup.training import worker
 from mixup.training.checkpoints import CheckpointStore, Ranks
 from mixup.training.grpo import arguments
 from mixup.training.grpo.batches import PromptBatch
@@ -116,7 +117,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trainer_of(
     distiller: Path, pairs: Path, place: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str
 ) -> Any:
-    monkeypatch.setattr(arguments, "deepspeed_config", lambda *given, **named: None)
+    monkeypatch.setattr(worker, "deepspeed_config", lambda *given, **named: None)
     config = grpo_config(place / "w", distiller, pairs, "workers.count=1", *overrides)
     plan = plan_of(config, 20, "set")
     rolling = Rolling(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixup.grpo_config import GrpoConfig
-from mixup.training.deepspeed import deepspeed_config
 from mixup.training.grpo.prompts import RolloutPlan
+from mixup.training.worker import loop_arguments
 
 if TYPE_CHECKING:
     from mixup.training.grpo.rolling import Learning
@@ -50,7 +49,7 @@ def trl_arguments(
     *,
     is_measured: bool,
 ) -> Any:
-    """TRL's config. What decides the result is set, whatever the library's defaults become.
+    """TRL's config.
 
     Args:
         config: The job's config.
@@ -61,22 +60,17 @@ def trl_arguments(
     """
     from trl import GRPOConfig as TrlConfig
 
-    optimizer, objective = config.optimizer, config.objective
-    schedule = {"constant": "constant_with_warmup"}.get(optimizer.schedule, optimizer.schedule)
+    objective = config.objective
     corrected = objective.correction_cap is not None
+    common = loop_arguments(config, plan.steps, scratch, set_up, is_measured=is_measured)
+    common["warmup_steps"] *= plan.minibatches  # in updates: `RolloutTrainer.create_scheduler`
     return TrlConfig(
-        output_dir=str(scratch),
-        # To the loop one step of rollouts is one batch; the plan says what is in it.
-        per_device_train_batch_size=1,
+        **common,
         per_device_eval_batch_size=1,
-        gradient_accumulation_steps=1,
         generation_batch_size=plan.prompts * config.rollouts.group,
         num_generations=config.rollouts.group,
         num_generations_eval=1,
         num_iterations=1,
-        max_steps=plan.steps,
-        ignore_data_skip=True,
-        remove_unused_columns=False,
         shuffle_dataset=False,
         use_vllm=False,  # see the trainer: engines of our own take the place of TRL's
         vllm_importance_sampling_correction=corrected,
@@ -100,34 +94,4 @@ def trl_arguments(
         scale_rewards=objective.scaled_by,
         reward_weights=[1.0],
         log_completions=False,
-        learning_rate=optimizer.learning_rate,
-        lr_scheduler_type=schedule,
-        # In updates: see `RolloutTrainer.create_scheduler`.
-        warmup_steps=math.ceil(optimizer.warmup * plan.steps) * plan.minibatches,
-        weight_decay=optimizer.weight_decay,
-        adam_beta1=optimizer.betas[0],
-        adam_beta2=optimizer.betas[1],
-        adam_epsilon=optimizer.epsilon,
-        max_grad_norm=optimizer.max_grad_norm,
-        optim="adamw_torch",
-        seed=config.seed,
-        data_seed=config.seed,
-        bf16=config.is_bf16,
-        fp16=False,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        deepspeed=deepspeed_config(
-            config.zero, optimizer, bf16=config.is_bf16, on_gpu=bool(config.workers.gpus)
-        ),
-        logging_steps=config.metrics.every_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if is_measured else "no",
-        eval_steps=config.held_out.every_steps,
-        save_strategy="steps",
-        save_steps=config.checkpoints.every_steps,
-        report_to=list(config.metrics.to) or "none",
-        run_name=config.name,
-        disable_tqdm=True,
-        **set_up,
     )

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 from trl import GRPOTrainer
 
 from mixup.errors import TrainingError
-from mixup.training.checkpoints import WEIGHTS, CheckpointRecord
 from mixup.training.deepspeed import bad_norm
-from mixup.training.export import write_weights
 from mixup.training.grpo.held_out import held_out_reward
 from mixup.training.grpo.rolling import Rolling
 from mixup.training.grpo.watch import StepWatch
+from mixup.training.saving import save_checkpoint, was_measured
 
 
 class KeptTrainer(GRPOTrainer):
@@ -96,50 +94,15 @@ class KeptTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint into the workspace, all ranks together."""
-        given, step = self._rolling, self.state.global_step
-        at_end = step >= given.plan.steps
-        lost = self._lost(step)
-        best = given.ranks.agree(given.store.best() if given.choose_best else None)
-        is_best = (
-            given.choose_best
-            and lost is not None
-            and (best is None or best.loss is None or lost < best.loss)
-        )
-        record = CheckpointRecord(
-            step=step,
-            steps=given.plan.steps,
-            world=given.ranks.world,
-            stage=given.stage,
-            plan=given.plan.fingerprint,
-            loss=lost,
-            has_weights=at_end or is_best,
-            run=given.store.run,
-        )
+        given = self._rolling
         given.record.settle()  # no step before a checkpoint is without its rollouts
-        given.ranks.barrier()
-        given.store.save(record, lambda folder: self._write_part(folder, record), given.ranks)
-        if given.log is not None:
-            given.log.flush()
-        given.report({"step": step, "steps": record.steps, "reward": self._watch.reward})
+        save_checkpoint(self, given, self._lost(), {"reward": self._watch.reward})
 
-    def _lost(self, step: int) -> float | None:
+    def _lost(self) -> float | None:
         """What is lacking to a held-out reward of 1 at this step; None where it was not measured.
 
         The lowest is best, as of a loss.
         """
-        every = self.args.eval_steps
-        was_measured = bool(every) and (step % int(every) == 0 or step >= self._rolling.plan.steps)
-        reward = self._measured.get("reward", math.nan) if was_measured else math.nan
+        measured = was_measured(self, self._rolling.plan.steps)
+        reward = self._measured.get("reward", math.nan) if measured else math.nan
         return None if math.isnan(reward) else 1.0 - reward
-
-    def _write_part(self, folder: Path, record: CheckpointRecord) -> None:
-        """Write this rank's part of a checkpoint into a folder."""
-        is_adapter, engine = hasattr(self.model, "peft_config"), self.model_wrapped
-        engine.save_checkpoint(  # type: ignore[reportCallIssue, reportOptionalMemberAccess]
-            str(folder), tag=f"global_step{record.step}", exclude_frozen_parameters=is_adapter
-        )
-        self._save_rng_state(str(folder))
-        if self._rolling.ranks.rank == 0:
-            self.state.save_to_json(str(folder / "trainer_state.json"))
-        if record.has_weights:
-            write_weights(self, folder / WEIGHTS, is_writer=self._rolling.ranks.rank == 0)

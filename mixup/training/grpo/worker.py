@@ -6,22 +6,14 @@ end. The engines and the reward actors are the driver's: they outlive a worker t
 
 from __future__ import annotations
 
-import logging
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixup.actors.rewards import RewardPools
-from mixup.errors import TrainingError
 from mixup.rewards.rubric import Rubric
 from mixup.training.checkpoints import CheckpointStore, Ranks, check_resumable
 from mixup.training.deepspeed import (
-    check_deepspeed,
-    expect_micro_batches,
-    is_out_of_memory,
     set_up_worker,
 )
 from mixup.training.grpo.arguments import learning_of, trl_arguments
@@ -29,6 +21,7 @@ from mixup.training.grpo.prompts import PromptRows, RolloutPlan
 from mixup.training.metrics import MetricsLog
 from mixup.training.models import Base, load_model, load_tokenizer, lora_config
 from mixup.training.plan import seeded_order
+from mixup.training.worker import prepare, run_rank, scratch_folder, train_from
 from mixup.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,8 +31,6 @@ if TYPE_CHECKING:
     from mixup.training.grpo.rolling import Rolling
     from mixup.training.grpo.trainer import RolloutTrainer
     from mixup.training.grpo.weights import WeightPush
-
-logger = logging.getLogger(__name__)
 
 _DRAW = 13  # apart from what a plan draws
 _GATE_TOKENS, _GATE_SEQUENCES = 256, 2
@@ -130,25 +121,12 @@ def train_worker(given: dict[str, Any]) -> None:
     Raises:
         TrainingError: If the training cannot go on; says what to change.
     """
-    import ray.train
-    import torch.distributed as dist
-    from ray.train.collective import broadcast_from_rank_zero
-
     work: GrpoWork = given["work"]
-    context = ray.train.get_context()
-    ranks = Ranks(
-        rank=context.get_world_rank(),
-        world=context.get_world_size(),
-        local_rank=context.get_local_rank(),
-        barrier=dist.barrier,
-        agree=broadcast_from_rank_zero,
+    run_rank(
+        lambda ranks, report: train(work, ranks, report=report),
+        work.config,
+        last_resort="prompts.max_tokens or rollouts.max_tokens lower (another training)",
     )
-    try:
-        train(work, ranks, report=ray.train.report)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(_no_memory(work.config, error)) from error
 
 
 def train(work: GrpoWork, ranks: Ranks, *, report: Any) -> None:
@@ -162,25 +140,17 @@ def train(work: GrpoWork, ranks: Ranks, *, report: Any) -> None:
         check_resumable(last, plan=plan.fingerprint, world=ranks.world, stage=config.zero.stage)
         if last.is_final:
             return
-    with tempfile.TemporaryDirectory(prefix="mixup-grpo-") as scratch:
-        if work.workspace.is_local:  # else in the scratch folder, which is deleted
-            place = work.workspace.path(f"runs/{work.run}/tensorboard")
-            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", place)
+    with scratch_folder(work.workspace, work.run) as scratch:
         # DeepSpeed's config is in it: under ZeRO-3 it must be there before the weights are.
         arguments = trl_arguments(
-            config, plan, Path(scratch), set_up, is_measured=work.held_out is not None
+            config, plan, scratch, set_up, is_measured=work.held_out is not None
         )
         log = None
         if ranks.rank == 0:
             log = MetricsLog(work.workspace, store.folder, after=last.step if last else 0)
         rolling = _rolling(work, plan, rows, ranks, log, report)
         trainer = _trainer(work, rolling, arguments)
-        if last is None:
-            trainer.train()
-        else:
-            logger.info("going on from step %d of %d", last.step, plan.steps)
-            with store.opened(last, ranks) as folder:
-                trainer.train(resume_from_checkpoint=str(folder))
+        train_from(trainer, store, last, ranks)
         if log is not None:
             log.flush()
 
@@ -264,51 +234,23 @@ def _held_out(work: GrpoWork) -> HeldOutPairs | None:
 
 
 def _trainer(work: GrpoWork, rolling: Rolling, arguments: Any) -> RolloutTrainer:
-    from transformers import TrainerCallback
-
     from mixup.training.grpo.trainer import RolloutTrainer
 
-    config, plan = work.config, rolling.plan
-
-    class AsPlanned(TrainerCallback):
-        """Checks what was set up once it is, and measures at the last step too."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-            check_deepspeed(trainer, config.zero.stage)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-            if state.global_step >= plan.steps:
-                control.should_log = True
-                control.should_evaluate = rolling.held_out is not None
-
+    config = work.config
     trainer = RolloutTrainer(
         rolling,
         model=load_model(work.base, bf16=config.is_bf16, attention=config.attention),
         args=arguments,
         processing_class=load_tokenizer(work.base, template="chat"),
         peft_config=None if config.lora is None else lora_config(config.lora),
-        callbacks=[AsPlanned()],
     )
-    if config.lora is not None:  # not a place on this machine
-        trainer.model.peft_config["default"].base_model_name_or_path = work.base.name  # type: ignore[reportIndexIssue, reportOptionalMemberAccess]
     each = config.rollouts.prompts * config.rollouts.group // config.rollouts.minibatches
-    expect_micro_batches(trainer, -(-each // rolling.ranks.world // config.optimizer.micro_batch))
+    prepare(
+        trainer,
+        config,
+        work.base,
+        steps=rolling.plan.steps,
+        is_measured=rolling.held_out is not None,
+        passes=-(-each // rolling.ranks.world // config.optimizer.micro_batch),
+    )
     return trainer
-
-
-def _no_memory(config: GrpoConfig, error: BaseException) -> str:
-    """What to do, the mildest first."""
-    can = []
-    if config.optimizer.micro_batch > 1:
-        can.append(f"optimizer.micro_batch below {config.optimizer.micro_batch}")
-    if not config.gradient_checkpointing:
-        can.append("gradient_checkpointing=true")
-    if config.zero.stage < 3 and config.workers.count > 1:
-        can.append(f"zero.stage={config.zero.stage + 1} (starts again)")
-    if config.workers.gpus and not config.zero.offload_optimizer and config.zero.stage:
-        can.append("zero.offload_optimizer=true")
-    if config.lora is None:
-        can.append("lora={rank: 16} (another training)")
-    can.append("prompts.max_tokens or rollouts.max_tokens lower (another training)")
-    said = " ".join(str(error).split())[:200]
-    return f"a worker ran out of memory ({said}); try, in this order: {', '.join(can)}"

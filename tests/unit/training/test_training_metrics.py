@@ -74,5 +74,7 @@ def test_peaks_by_name():
 def test_a_plug_in_without_its_package_is_named(monkeypatch):
     monkeypatch.setattr("mixup.training.metrics.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="the package wandb is not installed"):
-        check_plugins(["wandb"])
-    check_plugins([])
+        check_plugins(["wandb"], Workspace("/nowhere"))
+    check_plugins([], Workspace("/nowhere"))
+    with pytest.raises(ConfigError, match="an object store does not take"):
+        check_plugins(["tensorboard"], Workspace("s3://bucket/w"))
