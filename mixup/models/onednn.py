@@ -1,4 +1,4 @@
-"""Float32 products by oneDNN, for models that are only read, on a CPU."""
+"""Float32 products by oneDNN, for models that run on a CPU."""
 
 from __future__ import annotations
 
@@ -6,47 +6,62 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
-class OneDnnLinear(nn.Module):
-    """``nn.Linear`` without gradients, its weight in the order that oneDNN multiplies fastest.
+class OneDnnLinear(nn.Linear):
+    """``nn.Linear`` whose products are oneDNN's, forward and backward, where all is float32.
 
-    PyTorch leaves float32 products to MKL, which on processors other than Intel's does without
-    their widest instructions: 100 billion operations a second on a core of an AMD EPYC, where
-    oneDNN does 225. ``tests/models/test_onednn.py`` holds the private operators to their word.
+    PyTorch leaves them to MKL, which on processors other than Intel's does without their widest
+    instructions: 100 billion operations a second on a core of an AMD EPYC, where oneDNN does twice
+    as many. ``tests/models/test_onednn.py`` holds the private operator to its word.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        operators: Any = torch.ops.mkldnn
-        self._apply_linear = operators._linear_pointwise
-        self._weight = operators._reorder_linear_weight(linear.weight.detach(), _ROWS)
-        self._bias = None if linear.bias is None else linear.bias.detach()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in) → (..., out), float32."""
-        return self._apply_linear(x, self._weight, self._bias, "none", [], "")
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(..., in) → (..., out)."""
+        if input.dtype != torch.float32 or self.weight.dtype != torch.float32 or not input.numel():
+            return super().forward(input)
+        return _Linear.apply(input, self.weight, self.bias)
 
 
-_ROWS = 1024  # rows of a product for which oneDNN chooses the order; any other number works as well
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight_OI)
+        return _product(x, weight_OI, bias_O)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        x, weight_OI = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        grad_NO = grad.reshape(-1, grad.shape[-1])
+        return (
+            _product(grad, weight_OI.t()) if for_x else None,
+            _product(grad_NO.t(), x.reshape(-1, x.shape[-1]).t()) if for_weight else None,
+            grad_NO.sum(0) if for_bias else None,
+        )
+
+
+def _product(
+    x: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None = None
+) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
 
 
 def multiply_by_onednn(model: nn.Module) -> int:
-    """Put ``OneDnnLinear`` in the place of every linear layer, and return how many there were.
+    """Have every linear layer multiply by oneDNN, and return how many there are.
 
-    Does nothing where this PyTorch was built without oneDNN.
-
-    Args:
-        model: In float32, on the CPU. It can be read but not trained afterwards.
+    A layer stays what it is, with its parameters, but for its class. Layers of a class of their own
+    are left alone, and all are where this PyTorch was built without oneDNN.
     """
     if not torch.backends.mkldnn.is_available():
         return 0
-    found = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if type(child) is nn.Linear and child.weight.dtype == torch.float32
-    ]
-    for parent, name, child in found:
-        setattr(parent, name, OneDnnLinear(child))
+    found = [layer for layer in model.modules() if type(layer) is nn.Linear]
+    for layer in found:
+        layer.__class__ = OneDnnLinear
     return len(found)
