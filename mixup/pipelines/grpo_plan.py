@@ -115,7 +115,7 @@ class GrpoPlan:
 
     def model_key(self, training: str) -> str:
         """The key of the model that is exported from a training."""
-        return content_key(training, self.config.export.model_dump(mode="json"))
+        return content_key(training, self.config.export.model_dump(mode="json", exclude_none=True))
 
     def set_of(self, workspace: Workspace, source: Source) -> PromptSet | None:
         """The prompt set of a source, if it is there."""

@@ -50,7 +50,7 @@ class SftPlan:
 
     def model_key(self, training: str) -> str:
         """The key of the model that is exported from a training."""
-        return content_key(training, self.config.export.model_dump(mode="json"))
+        return content_key(training, self.config.export.model_dump(mode="json", exclude_none=True))
 
 
 def make_plan(config: SftConfig) -> SftPlan:

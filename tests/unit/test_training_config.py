@@ -68,6 +68,7 @@ def test_a_preset_names_known_keys_only(tmp_path):
         ("name=../evil", "name"),
         ("name=''", "name"),
         ("lora={rank: 0}", "lora.rank"),
+        ("export={adapter: bfloat16, merge: false}", "export.adapter needs lora, and export.merge"),
         ("examples.window=3", "examples.window"),
     ],
 )
