@@ -143,8 +143,9 @@ def answered(name: str, pairs: list[PromptRow], sampling: str) -> Answers:
         for pair in pairs
     ]
     batch = pa.Table.from_pylist(wanted, schema=WANTED)
-    rows = ray.get(engine.__call__.remote(batch)).to_pylist()
+    done: Any = ray.get(engine.__call__.remote(batch))
     ray.kill(engine)
+    rows = done.to_pylist()
     failed = [row["cluster"] for row in rows if row["reason"] is not None]
     assert not failed, f"{name} could not answer {failed}"
     return Answers(

@@ -47,3 +47,9 @@ def bootstrap(
     found_R = [statistic(*(column[rows] for column in columns)) for rows in drawn_RN]
     low, high = np.quantile(found_R, [0.025, 0.975])
     return float(statistic(*columns)), float(low), float(high)
+
+
+def exponent(sizes_and_seconds: Sequence[tuple[float, float]]) -> None:
+    """Print how seconds grow from the first size to the last: 1 is in proportion."""
+    (small, first), (large, last) = sizes_and_seconds[0], sizes_and_seconds[-1]
+    print(f"  exponent {math.log(last / first) / math.log(large / small):.2f}")
