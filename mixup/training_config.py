@@ -18,8 +18,8 @@ class ExamplesConfig(Section):
     """What is learned."""
 
     paths: list[str] = []
-    """A published mixture, a release, or files in any input format: files, folders, globs or URLs.
-    Empty takes MIXTURE from the tables of the workspace."""
+    """A release, a workspace (its current release), a published mixture, or files in any input
+    format: files, folders, globs or URLs. Empty takes MIXTURE from the tables of the workspace."""
     split: Split = "sft"
     """The split that is taken, where the source has splits."""
     template: Literal["chat", "plain"] = "chat"

@@ -349,7 +349,7 @@ def test_a_set_without_rows_is_refused_with_what_was_left_out(workspace, model, 
 
 
 def test_places_that_hold_no_examples_are_refused(mixture, tmp_path):
-    with pytest.raises(ConfigError, match="is a workspace; name a release in it"):
+    with pytest.raises(ConfigError, match="is a workspace without a release; run `mixup refresh`"):
         example_files([mixture.uri])
     with pytest.raises(ConfigError, match="data.paths: .* does not exist"):
         example_files([str(tmp_path / "none.jsonl")])
