@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.errors import ConfigError
 from mixup.grpo_config import GrpoConfig
 from mixup.models.encoder import similarity_of

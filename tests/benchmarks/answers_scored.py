@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from figures import bootstrap
 
-from mixup.actors.rewards import RewardSettings, Texts, _texts, component_scores
+from mixup.actors.components import component_scores
+from mixup.actors.requests import Texts, texts_of
+from mixup.actors.reward_settings import RewardSettings
 from mixup.models.encoder import SentenceEncoder, similarity_of
 from mixup.rewards.alignment import cosines
 from mixup.rewards.defects import copied_input, lost_content
@@ -79,7 +81,7 @@ def measured(
     As in GRPO an answer without any text is worth 0.
     """
     requests = [_request(pair, text) for pair, text in zip(pairs, answers.texts, strict=True)]
-    texts = list(dict.fromkeys(text for request in requests for text in _texts(request)))
+    texts = list(dict.fromkeys(text for request in requests for text in texts_of(request)))
     vectors = Texts(
         {text: row for row, text in enumerate(texts)}, encoder.encode(texts).vectors_ND, frozenset()
     )
