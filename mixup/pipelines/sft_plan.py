@@ -9,7 +9,7 @@ from mixup.errors import ConfigError
 from mixup.models.tokenizing import Encoding
 from mixup.records import content_key
 from mixup.stages.examples import ExampleFiles, Source, example_files, mixture_split
-from mixup.stages.tokenize import TokenSet, stored_set
+from mixup.stages.token_sets import TokenSet, stored_set
 from mixup.training.export import description_of
 from mixup.training.models import Base, find_base
 from mixup.training_config import SftConfig

@@ -28,7 +28,8 @@ from mixup.stages.compact import merged
 from mixup.stages.examples import example_files, mixture_split, turns_of
 from mixup.stages.publish_mixture import Export, export_part
 from mixup.stages.run import RunContext
-from mixup.stages.tokenize import TokenSet, stored_set, tokenize
+from mixup.stages.token_sets import TokenSet, stored_set
+from mixup.stages.tokenize import tokenize
 from mixup.tables import ensure_table, snapshot, stored_files
 from mixup.text.training_text import Template
 from mixup.training.tokens import TokenRows, read_index
