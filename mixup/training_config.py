@@ -18,8 +18,8 @@ class ExamplesConfig(Section):
     """What is learned."""
 
     paths: list[str] = []
-    """A published mixture, a release, or files in any input format: files, folders, globs or URLs.
-    Empty takes MIXTURE from the tables of the workspace."""
+    """A release, a workspace (its current release), a published mixture, or files in any input
+    format: files, folders, globs or URLs. Empty takes MIXTURE from the tables of the workspace."""
     split: Split = "sft"
     """The split that is taken, where the source has splits."""
     template: Literal["chat", "plain"] = "chat"
@@ -168,6 +168,9 @@ class ExportConfig(Section):
     """The precision of the weights."""
     merge: bool = True
     """Merge LoRA adapters into the weights; else only the adapters are written."""
+    adapter: Literal["bfloat16", "float32"] | None = None
+    """Write LoRA adapters in this precision beside the merged weights too, into the folder
+    `adapter` of the model; null does not."""
 
 
 class TrainingConfig(Section):
@@ -191,6 +194,12 @@ class TrainingConfig(Section):
     workers: WorkersConfig = WorkersConfig()
     export: ExportConfig = ExportConfig()
     ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _has_adapter(self) -> Self:
+        if self.export.adapter and (self.lora is None or not self.export.merge):
+            raise ValueError("export.adapter needs lora, and export.merge=true")
+        return self
 
     @model_validator(mode="after")
     def _possible_on_cpu(self) -> Self:

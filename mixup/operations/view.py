@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.operations.releases import lineage_rows, memberships, releases_of
 from mixup.quality.scores import FALLBACK_VOTES
 from mixup.rater_config import JudgeRater

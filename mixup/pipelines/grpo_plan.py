@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.errors import ConfigError
 from mixup.grpo_config import GrpoConfig
 from mixup.models.encoder import similarity_of
@@ -115,7 +115,7 @@ class GrpoPlan:
 
     def model_key(self, training: str) -> str:
         """The key of the model that is exported from a training."""
-        return content_key(training, self.config.export.model_dump(mode="json"))
+        return content_key(training, self.config.export.model_dump(mode="json", exclude_none=True))
 
     def set_of(self, workspace: Workspace, source: Source) -> PromptSet | None:
         """The prompt set of a source, if it is there."""

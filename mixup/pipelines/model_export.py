@@ -73,6 +73,7 @@ def export(
         is_adapter=config.lora is not None,
         merge=config.export.merge,
         dtype=config.export.dtype,
+        adapter=config.export.adapter,
         description=description,
         card=card(trained.name, trained.base.name, shown, description["config"], kind=trained.kind),
     )

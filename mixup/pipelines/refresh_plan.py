@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.config import Similarity
 from mixup.errors import ConfigError
 from mixup.models.encoder import similarity_of

@@ -9,7 +9,7 @@ from mixup.errors import ConfigError
 from mixup.models.tokenizing import Encoding
 from mixup.records import content_key
 from mixup.stages.examples import ExampleFiles, Source, example_files, mixture_split
-from mixup.stages.tokenize import TokenSet, stored_set
+from mixup.stages.token_sets import TokenSet, stored_set
 from mixup.training.export import description_of
 from mixup.training.models import Base, find_base
 from mixup.training_config import SftConfig
@@ -50,7 +50,7 @@ class SftPlan:
 
     def model_key(self, training: str) -> str:
         """The key of the model that is exported from a training."""
-        return content_key(training, self.config.export.model_dump(mode="json"))
+        return content_key(training, self.config.export.model_dump(mode="json", exclude_none=True))
 
 
 def make_plan(config: SftConfig) -> SftPlan:

@@ -26,7 +26,8 @@ from mixup.pipelines.training_run import (
     outcome,
 )
 from mixup.stages.run import RunContext, Stopwatch
-from mixup.stages.tokenize import KEPT, TokenSet, tokenize
+from mixup.stages.token_sets import KEPT, TokenSet
+from mixup.stages.tokenize import tokenize
 from mixup.training.checkpoints import CheckpointRecord
 from mixup.training.launch import Launch, run_workers
 from mixup.training.metrics import check_plugins, read_metrics

@@ -140,18 +140,20 @@ def example_files(
 ) -> ExampleFiles:
     """The files that some paths name.
 
-    Of a release's folder that is its data, of a published mixture's its split as messages: beside
-    these they hold the same rows in other forms, and lineage.
+    A workspace stands for its current release. Of a release's folder that is its data, of a
+    published mixture's its split as messages: beside these they hold the same rows in other forms,
+    and lineage.
 
     Args:
-        paths: Files, folders, globs or URLs; a folder may be a release's or a mixture's.
+        paths: Files, folders, globs or URLs; a folder may be a release's, a mixture's or a
+            workspace.
         split: Which split of a mixture's folder.
         form: How rows are read.
         key: The config's key that holds the paths, for messages.
         parts: Which file of a mixture's folder has a split.
 
     Raises:
-        ConfigError: If a path names nothing, or a workspace.
+        ConfigError: If a path names nothing, or a workspace without a release.
     """
     _check_split(split)
     named = [_within(path, parts[split], key) for path in paths]
@@ -168,13 +170,22 @@ def _within(path: str, part: str, key: str) -> str:
     found = filesystem.get_file_info([f"{root}/{name}" for name in names])
     is_workspace, is_release, is_mixture = (bool(info.is_file) for info in found)
     if is_workspace:
-        raise ConfigError(
-            f"{key}: {path!r} is a workspace; name a release in it (releases/...), or leave "
-            f"{key} empty and take it as the workspace"
-        )
+        return f"{folder}/releases/{_release_in(Workspace(folder), key)}/data"
     if is_release:
         return f"{folder}/data"
     return f"{folder}/{part}.parquet" if is_mixture else path
+
+
+def _release_in(workspace: Workspace, key: str) -> str:
+    from mixup.stages.publish import current_release  # draws reports, which readers have no use for
+
+    release = current_release(workspace)
+    if release is None:
+        raise ConfigError(
+            f"{key}: {workspace.uri} is a workspace without a release; run `mixup refresh` in it, "
+            f"or leave {key} empty and take it as the workspace, to learn its MIXTURE"
+        )
+    return release[0]
 
 
 def _check_split(split: str) -> None:

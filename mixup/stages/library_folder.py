@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from mixup.actors.rewards import TaskVotes, Votes
+from mixup.actors.votes import TaskVotes, Votes
 from mixup.errors import ConfigError
 from mixup.records import content_key
 from mixup.stages.cell import CellSettings

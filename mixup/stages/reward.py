@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixup.actors.rewards import RewardPools, ScoreRequest, request_of
+from mixup.actors.requests import ScoreRequest, request_of
+from mixup.actors.rewards import RewardPools
 from mixup.commits import write_by_bucket
 from mixup.records import TABLES, Turn
 from mixup.stages.compact import compact

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.records import Turn
 from mixup.refresh_config import RewardConfig
 from mixup.rewards.defects import copied_input, ends_open, lost_content, repetition

@@ -11,7 +11,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pyarrow import fs
 
 from mixup.errors import TrainingError
+from mixup.models.adapters import load_float32, load_merged
 from mixup.training.models import Base, Template, load_tokenizer
 from mixup.workspace import Workspace
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 MODELS = "models"
 DESCRIPTION = "training.json"
 """What says that a model's folder is whole, and what it was made of."""
+ADAPTER = "adapter"
+"""The folder in a model's folder that has the adapter whose merged weights the model has."""
+_ADAPTER, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Export:
         is_adapter: Whether the weights are LoRA adapters.
         merge: Whether adapters are merged.
         dtype: The precision of the weights: ``bfloat16`` or ``float32``.
+        adapter: That of adapters which are written beside merged weights; None: they are not.
         description: JSON data of what the model was made of.
         card: The text of its README.md.
     """
@@ -51,6 +56,7 @@ class Export:
     is_adapter: bool
     merge: bool
     dtype: str
+    adapter: str | None
     description: Mapping[str, Any]
     card: str
 
@@ -96,33 +102,35 @@ def export_model(export: Export, weights: Path, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(export.base, template=export.template)
     if export.is_adapter and not export.merge:
-        _copy_adapter(export, weights, folder)
+        _write_adapter(export, weights, folder, export.dtype)
     else:
         model = _whole_model(export, weights)
         _set_generation(model, export, tokenizer)
         model.save_pretrained(folder, safe_serialization=True)
+        (folder / "README.md").write_text(export.card, encoding="utf-8")
+    if export.adapter is not None:
+        _write_adapter(export, weights, folder / ADAPTER, export.adapter)
     tokenizer.save_pretrained(str(folder))
-    (folder / "README.md").write_text(export.card, encoding="utf-8")
     return sorted(path.name for path in folder.iterdir())
 
 
 def _whole_model(export: Export, weights: Path) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
 
-    source = export.base.folder if export.is_adapter else weights
-    # Adapters are merged in float32: in bfloat16 a small update would be rounded away.
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-    )
     if export.is_adapter:
-        from peft import PeftModel
+        model: Any = load_merged(export.base.folder, weights)
+    else:
+        model = load_float32(weights)
+    _check_numbers(model.named_parameters())
+    return model.to(getattr(torch, export.dtype))
 
-        model = PeftModel.from_pretrained(model, str(weights)).merge_and_unload()
-    for name, values in model.named_parameters():
+
+def _check_numbers(tensors: Iterable[tuple[str, Any]]) -> None:
+    import torch
+
+    for name, values in tensors:
         if not torch.isfinite(values).all():
             raise TrainingError(f"the weights {name} have values that are no numbers")
-    return model.to(getattr(torch, export.dtype))
 
 
 def _set_generation(model: Any, export: Export, tokenizer: Any) -> None:
@@ -138,13 +146,20 @@ def _set_generation(model: Any, export: Export, tokenizer: Any) -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def _copy_adapter(export: Export, weights: Path, folder: Path) -> None:
-    for path in weights.iterdir():
-        if path.suffix in (".safetensors", ".json"):
-            shutil.copy(path, folder / path.name)
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+def _write_adapter(export: Export, weights: Path, folder: Path, dtype: str) -> None:
+    """Write the adapter alone, with its config."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(weights / _ADAPTER)
+    _check_numbers(tensors.items())
+    cast = {name: values.to(getattr(torch, dtype)) for name, values in tensors.items()}
+    save_file(cast, folder / _ADAPTER, metadata={"format": "pt"})
+    config = json.loads((weights / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = export.base.name  # not a place on this machine
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    (folder / _ADAPTER_CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+    (folder / "README.md").write_text(export.card, encoding="utf-8")
 
 
 def publish_model(workspace: Workspace, name: str, export: Export, weights: Path) -> list[str]:

@@ -26,7 +26,9 @@ from ray import cloudpickle
 from whole_pool import DATA, FILES
 
 from mixup.actors.resources import cluster
-from mixup.actors.rewards import RewardPools, RewardSettings, Votes
+from mixup.actors.reward_settings import RewardSettings
+from mixup.actors.rewards import RewardPools
+from mixup.actors.votes import Votes
 from mixup.clusters.grouping import cluster_key, group
 from mixup.clusters.linearize import embed_text, item_text
 from mixup.config import EmbedConfig, RayConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.commits import Committer, write_by_bucket
 from mixup.lock import acquire
 from mixup.models.encoder import similarity_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.commits import Committer, write_by_bucket, write_file
 from mixup.config import IngestConfig, Similarity
 from mixup.errors import RecordError

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 from made_pool import ENCODER, Row, add, in_process, make_workspace, settings
 
-from mixup.actors.rewards import ScoreRequest, Texts, component_scores
+from mixup.actors.components import component_scores
+from mixup.actors.requests import ScoreRequest, Texts
 from mixup.commits import Committer, write_by_bucket
 from mixup.errors import ConfigError
 from mixup.lock import acquire

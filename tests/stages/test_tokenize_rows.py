@@ -28,7 +28,8 @@ from mixup.stages.compact import merged
 from mixup.stages.examples import example_files, mixture_split, turns_of
 from mixup.stages.publish_mixture import Export, export_part
 from mixup.stages.run import RunContext
-from mixup.stages.tokenize import TokenSet, stored_set, tokenize
+from mixup.stages.token_sets import TokenSet, stored_set
+from mixup.stages.tokenize import tokenize
 from mixup.tables import ensure_table, snapshot, stored_files
 from mixup.text.training_text import Template
 from mixup.training.tokens import TokenRows, read_index
@@ -349,7 +350,7 @@ def test_a_set_without_rows_is_refused_with_what_was_left_out(workspace, model, 
 
 
 def test_places_that_hold_no_examples_are_refused(mixture, tmp_path):
-    with pytest.raises(ConfigError, match="is a workspace; name a release in it"):
+    with pytest.raises(ConfigError, match="is a workspace without a release; run `mixup refresh`"):
         example_files([mixture.uri])
     with pytest.raises(ConfigError, match="data.paths: .* does not exist"):
         example_files([str(tmp_path / "none.jsonl")])

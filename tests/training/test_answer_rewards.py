@@ -7,7 +7,8 @@ import time
 import psutil
 import pytest
 
-from mixup.actors.rewards import RewardPools, RewardSettings
+from mixup.actors.reward_settings import RewardSettings
+from mixup.actors.rewards import RewardPools
 from mixup.config import EmbedConfig
 from mixup.errors import StalledError
 from mixup.models.encoder import similarity_of

@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mixup.actors.rewards import (
-    RewardSettings,
-    ScoreRequest,
-    Texts,
-    Votes,
-    component_scores,
-    request_of,
-)
+from mixup.actors.components import component_scores
+from mixup.actors.requests import ScoreRequest, Texts, request_of
+from mixup.actors.reward_settings import RewardSettings
+from mixup.actors.votes import Votes
 from mixup.clusters.linearize import embed_text
 from mixup.models.encoder import SentenceEncoder, similarity_of
 from mixup.quality.transition import fit_transition

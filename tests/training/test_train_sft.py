@@ -40,9 +40,8 @@ def trained(
     held_out = (
         f"held_out={{paths: [{examples / 'held_out.jsonl'}], every_steps: 10, max_tokens: 4}}"
     )
-    config = tiny_config(
-        place, tiny_model, examples, LORA, held_out, "checkpoints.every_steps=8", "zero.stage=2"
-    )
+    rest = ("checkpoints.every_steps=8", "zero.stage=2", "export.adapter=bfloat16")
+    config = tiny_config(place, tiny_model, examples, LORA, held_out, *rest)
     done = train_sft(config)
     assert done.is_new
     return config
@@ -129,3 +128,26 @@ def test_the_exported_model_is_the_one_that_was_trained(trained, tiny_model):
     card = (folder / "README.md").read_text()
     assert described["data_revision"] in card
     assert trained.workspace not in card
+
+
+def test_the_adapter_lies_beside_the_model_that_has_it(trained, tiny_model):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    from mixup.models.adapters import load_merged
+
+    folder = Path(trained.workspace) / "models" / "tiny"
+    names = {path.name for path in (folder / "adapter").iterdir()}
+    assert names == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert {values.dtype for values in tensors.values()} == {torch.bfloat16}
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"]) == (trained.model, 4)
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.no_grad():
+        exported = AutoModelForCausalLM.from_pretrained(folder)(ids).logits
+        merged = load_merged(tiny_model, folder / "adapter")(ids).logits
+        base = AutoModelForCausalLM.from_pretrained(tiny_model)(ids).logits
+    gap = (merged - exported).abs().max()
+    assert gap < 0.02 * (base - exported).abs().max()  # bfloat16 has three digits

@@ -54,6 +54,12 @@ def test_a_preset_names_known_keys_only(tmp_path):
         }
 
 
+def test_a_release_is_learned_by_another_file():
+    config = load_config(SftConfig, JOB.with_name("downstream.yaml"), [])
+    assert (config.name, config.model) == ("downstream", "bundled:smollm2")
+    assert (config.examples.template, config.examples.paths) == ("plain", ["workspace/demo"])
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -68,6 +74,7 @@ def test_a_preset_names_known_keys_only(tmp_path):
         ("name=../evil", "name"),
         ("name=''", "name"),
         ("lora={rank: 0}", "lora.rank"),
+        ("export={adapter: bfloat16, merge: false}", "export.adapter needs lora, and export.merge"),
         ("examples.window=3", "examples.window"),
     ],
 )

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from mixup.actors.rewards import RewardPools, Score, ScoreRequest, Span, request_of
+from mixup.actors.requests import Score, ScoreRequest, request_of
+from mixup.actors.rewards import RewardPools, Span
 from mixup.errors import RecordError
 from mixup.records import Turn, content_key
 from mixup.rewards.rubric import COMPONENTS, Rubric, combine
