@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mixup.errors import TrainingError
+from mixup.models.memory import keep_freed_memory
 from mixup.training_config import AdamConfig, WorkersConfig, ZeroConfig
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def set_up_worker(workers: WorkersConfig) -> dict[str, Any]:
 
     if workers.gpus:
         return {"use_cpu": False, "ddp_timeout": int(workers.timeout_s)}
+    keep_freed_memory()
     torch.set_num_threads(threads_of(workers))
     from accelerate import PartialState
 

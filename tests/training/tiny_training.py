@@ -69,14 +69,14 @@ def write_examples(folder: Path, *, learn: int = 45, held_out: int = 6) -> Path:
     return folder
 
 
-def tiny_config(workspace: Path, model: Path, examples: Path, *overrides: str) -> SftConfig:
+def tiny_config(workspace: Path, model: Path | str, examples: Path, *overrides: str) -> SftConfig:
     """A config of 20 steps; batches do not come out even among two workers."""
     job = workspace.parent / f"{workspace.name}.yaml"
     job.write_text(json.dumps(tiny_job(workspace, model, examples)), encoding="utf-8")
     return load_config(SftConfig, job, overrides)
 
 
-def tiny_job(workspace: Path, model: Path, examples: Path) -> dict[str, Any]:
+def tiny_job(workspace: Path, model: Path | str, examples: Path) -> dict[str, Any]:
     return {
         "workspace": str(workspace),
         "name": "tiny",
@@ -107,6 +107,7 @@ def reference(
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM, get_scheduler, set_seed
 
+    from mixup.models.folders import model_folder
     from mixup.training.models import lora_config
     from mixup.training.plan import BatchPlan, PlanSettings, seeded_order
     from mixup.training.tokens import TokenRows
@@ -124,7 +125,9 @@ def reference(
         seed=config.seed,
     )
     plan = BatchPlan(rows.lengths_N, settings, seeded_order(len(rows), config.seed, 3))
-    model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        model_folder(config.model), dtype=torch.float32
+    )
     if config.lora is not None:
         set_seed(config.seed)
         model = get_peft_model(model, lora_config(config.lora))
