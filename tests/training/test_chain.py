@@ -1,4 +1,4 @@
-"""The chain on a tiny model: MIXTURE, cold start, GRPO, and a refresh by what came of them."""
+"""The chain on a tiny model: MIXTURE, a library, a cold start, GRPO, and a refresh by its model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from mixup.grpo_config import GrpoConfig
 from mixup.mixture_config import MixtureConfig
 from mixup.models.folders import model_revision
 from mixup.pipelines.build_mixture import build_mixture
+from mixup.pipelines.build_reference import build_reference
 from mixup.pipelines.refresh import refresh
 from mixup.pipelines.refresh_plan import make_plan
 from mixup.pipelines.train_grpo import train_grpo
 from mixup.pipelines.train_sft import train_sft
+from mixup.reference_config import ReferenceConfig
 from mixup.refresh_config import RefreshConfig
+from mixup.stages.library_folder import library_at
 from mixup.training.grpo.rollouts import TABLE
 from mixup.training_config import SftConfig
 from mixup.workspace import open_workspace
@@ -36,9 +39,10 @@ SAMPLES = 2
 
 @dataclass(frozen=True)
 class Chain:
-    """The configs of the four jobs: three of one workspace, and a refresh in another."""
+    """The configs of the five jobs: of one workspace, but for the library's and the refresh's."""
 
     mixture: MixtureConfig
+    library: ReferenceConfig
     sft: SftConfig
     grpo: GrpoConfig
     refresh: RefreshConfig
@@ -46,6 +50,7 @@ class Chain:
     def jobs(self) -> list[Callable[[], Any]]:
         return [
             lambda: build_mixture(self.mixture),
+            lambda: build_reference(self.library),
             lambda: train_sft(self.sft),
             lambda: train_grpo(self.grpo),
             lambda: refresh(self.refresh),
@@ -87,13 +92,23 @@ def chain_in(folder: Path, base: Path, pairs: Path) -> Chain:
     drawn = ("rollouts={prompts: 2, group: 2, minibatches: 1, max_tokens: 20}", "held_out.paths=[]")
     once = {"samples": SAMPLES, "max_tokens": 24, "context_tokens": 1024, "batch_clusters": 8}
     engine = {"engine_cpus": 1.0, "engine_gpus": 0, "engine_memory_gb": 1.5}
+    library = ReferenceConfig.model_validate(
+        {
+            "workspace": str(folder / "library"),
+            "ingest": {"paths": [str(pairs / "rated.jsonl")]},
+            "embed": {**MINILM, "similarity": FAR},
+            "commit_interval_s": 0.5,
+        }
+    )
     return Chain(
         mixture=mixture,
+        library=library,
         sft=tiny_config(trained, base, pairs, *learned, "name=distiller"),
         # Without a model of its own it takes what the cold start has made.
         grpo=grpo_config(
             *(trained, base, pairs, "model=null", asked, *drawn),
             *("workers={count: 1, cpus: 1.0}", "optimizer.max_steps=2"),
+            f"library.paths=[{library.workspace}]",
         ),
         refresh=RefreshConfig.model_validate(
             {
@@ -112,7 +127,7 @@ def chain_in(folder: Path, base: Path, pairs: Path) -> Chain:
 def chain(
     ray_cluster: None, distiller: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Chain:
-    """All four jobs, run to their ends."""
+    """All five jobs, run to their ends."""
     made = chain_in(tmp_path_factory.mktemp("chain"), distiller, pairs)
     for job in made.jobs():
         assert job().is_new
@@ -150,6 +165,15 @@ def test_the_rollouts_answer_the_pairs_of_the_mixture(chain):
     assert {row["prompt"] for row in rollouts} <= asked
 
 
+def test_the_rewards_are_by_the_built_library(chain):
+    library = library_at(chain.library.workspace)
+    assert library is not None
+    assert chain.described("tiny")["library"] == library.revision
+    for row in rows_of(open_workspace(chain.mixture.workspace), TABLE):
+        values = {part["component"]: part["value"] for part in row["rewards"]}
+        assert values["quality"] is not None
+
+
 def test_every_sample_is_of_the_trained_distiller(chain):
     distiller = make_plan(chain.refresh).distiller
     clusters = [row["cluster"] for row in chain.table("clusters")]
@@ -181,4 +205,4 @@ def test_walked_again_the_chain_has_nothing_to_do(chain, monkeypatch):
     import ray
 
     monkeypatch.setattr(ray, "init", None)  # it must not be needed
-    assert [job().is_new for job in chain.jobs()] == [False] * 4
+    assert [job().is_new for job in chain.jobs()] == [False] * 5
