@@ -1,7 +1,7 @@
 """A cluster of a head without CPUs and two nodes, as a process of its own.
 
 ``python two_nodes.py CPUS`` obeys the lines of its input: ``kill`` ends one node with all its
-processes, ``add`` starts another one, an empty line or the end of the input ends the cluster.
+processes, ``add`` starts another one, the end of the input ends the cluster.
 """
 
 from __future__ import annotations
@@ -28,18 +28,16 @@ class TwoNodes:
 
     def do(self, word: str) -> None:
         """Have it do something, and wait until it is done."""
-        self._tell(word)
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
         self._said(f"done {word}")
 
     def close(self) -> None:
         """End the cluster."""
-        self._tell("")
-        self.process.wait(timeout=60)
-
-    def _tell(self, word: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{word}\n")
-        self.process.stdin.flush()
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
 
     def _said(self, word: str) -> str:
         """The rest of the line that begins with a word."""
@@ -62,7 +60,7 @@ def main(cpus: int) -> None:
         elif line.strip() == "add":
             nodes.append(cluster.add_node(num_cpus=cpus))
         else:
-            break
+            raise ValueError(f"{line!r} is neither kill nor add")
         print("done", line.strip(), flush=True)
     cluster.shutdown()
 
