@@ -210,8 +210,9 @@ def _add_jobs(commands: Any) -> None:
         "build-reference",
         "make the rated library that the quality reward reads",
         "Makes a library of rated rows, with T and p of each task type, from rated files or from "
-        "what was rated for a mixture. `rate.library` of a refresh takes it by path. Only what is "
-        "missing is computed, so the same command resumes a run that was stopped.",
+        "what was rated for a mixture. `rate.library` of a refresh and `library.paths` of "
+        "train-grpo take it by path. Only what is missing is computed, so the same command resumes "
+        "a run that was stopped.",
         "jobs/reference.yaml",
         _reference_config,
         _build_reference,

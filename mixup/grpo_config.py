@@ -143,7 +143,8 @@ class LibraryConfig(RatedField):
     workspace: str | None = None
     """A workspace whose `refresh` fitted a reference library, which is taken as it is."""
     paths: list[str] = []
-    """Rated files in any input format, of which a library is made."""
+    """A built library, as its folder or as a workspace of `mixup build-reference`, which stands for
+    its current one; or rated files in any input format, of which a library is made."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -38,7 +38,7 @@ def reference_lines(
         "time:",
         *table_lines(_second_rows(manifest, seconds)),
         "",
-        f"a refresh takes it by rate.library=[{library!r}]",
+        f"a refresh takes it by rate.library=[{library!r}], train-grpo by library.paths",
     ]
 
 

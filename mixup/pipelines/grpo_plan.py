@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixup.actors.reward_settings import RewardSettings
@@ -11,7 +10,7 @@ from mixup.errors import ConfigError
 from mixup.grpo_config import GrpoConfig
 from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
-from mixup.rater_config import ReferenceRater
+from mixup.pipelines.named_library import NamedLibrary, named_library
 from mixup.records import content_key
 from mixup.refresh_config import ClusterConfig
 from mixup.rewards.rubric import COMPONENTS, Rubric
@@ -19,9 +18,13 @@ from mixup.stages.cell import CellSettings
 from mixup.stages.examples import AS_PAIRS, Source, example_files, mixture_split
 from mixup.stages.prompt_set import PromptSet, stored_prompts
 from mixup.stages.rate import rater_revision
-from mixup.stages.reference import load_fit, pointed_revision, reference_revision
+from mixup.stages.reference import (
+    load_fit,
+    pointed_encoder,
+    pointed_revision,
+    reference_revision,
+)
 from mixup.stages.scores import effective_votes
-from mixup.stages.sources import SourceFile, find_files
 from mixup.text.tasks import TASKS
 from mixup.training.export import MODELS, description_of
 from mixup.training.models import Base, find_base
@@ -45,7 +48,8 @@ class GrpoPlan:
         source: What is asked.
         held_out: What the reward is measured on; None: nothing is.
         encoder: The encoder's revision.
-        rated: Rated files of which a library is made; empty: it is there, or none is needed.
+        named: The library that the config names; nothing: that of a refresh is taken, or none is
+            needed.
         place: Where the library lies.
     """
 
@@ -54,7 +58,7 @@ class GrpoPlan:
     source: Source
     held_out: Source | None
     encoder: str
-    rated: Sequence[SourceFile]
+    named: NamedLibrary
     place: Workspace
 
     @property
@@ -62,31 +66,25 @@ class GrpoPlan:
         """Whether quality has weight for any task."""
         return "quality" in _weighted(self.config)
 
-    @property
-    def rater(self) -> ReferenceRater:
-        """How a rating is read from a row of the rated files."""
-        library = self.config.library
-        return ReferenceRater(field=library.field, scale=library.scale, classes=library.classes)
-
     def cells(self) -> CellSettings:
-        """What decides a library of rated files."""
+        """What decides the library that the config names."""
         config = self.config
         return CellSettings(
             curate=config.curate,
             cluster=ClusterConfig(),
             similarity=similarity_of(config.embed.model, config.embed.similarity),
             encoder=self.encoder,
-            rater=rater_revision(self.rater),
+            rater=rater_revision(config.library),
             only_rated=False,
             licences=None,
-            library=content_key([file.fingerprint for file in self.rated]),
+            library=self.named.key,
         )
 
     def library(self) -> str | None:
         """The library's revision; None where it has yet to be made, or none is needed."""
         if not self.needs_library:
             return None
-        if self.rated:
+        if self.named.key is not None:
             return reference_revision(self.place, self.cells().scoring())
         return pointed_revision(self.place)
 
@@ -135,22 +133,41 @@ def make_plan(config: GrpoConfig, workspace: Workspace) -> GrpoPlan:
             raise ConfigError(f"reward.task_weights: unknown task {task!r}; known: {known}")
     similarity_of(config.embed.model, config.embed.similarity)
     source = _source(config, config.prompts.paths, config.prompts.split, "prompts.paths")
+    encoder = model_revision(config.embed.model)
     plan = GrpoPlan(
         config=config,
         base=find_base(config.model or _cold_start(workspace)),
         source=source,
         held_out=_held_out_source(config, source) if config.held_out.max_rows else None,
-        encoder=model_revision(config.embed.model),
-        rated=tuple(find_files(config.library.paths)) if config.library.paths else (),
+        encoder=encoder,
+        named=named_library(config.library.paths, "library.paths", config.embed, encoder),
         place=_place(config, workspace),
     )
-    if plan.needs_library and not plan.rated and plan.library() is None:
-        raise ConfigError(
-            f"quality has weight, but {plan.place.uri} has no reference library; name rated files "
-            "(library.paths) or a workspace whose refresh fitted one (library.workspace), or set "
-            "reward.weights={quality: 0, ...}"
-        )
+    if plan.needs_library and plan.named.key is None:
+        _check_fitted(plan)
     return plan
+
+
+def _check_fitted(plan: GrpoPlan) -> None:
+    """Check the library that a refresh has fitted.
+
+    Raises:
+        ConfigError: If there is none, or it has another encoder.
+    """
+    if plan.library() is None:
+        raise ConfigError(
+            f"quality has weight, but {plan.place.uri} has no reference library; name a built one "
+            "or rated files (library.paths), or a workspace whose refresh fitted one "
+            "(library.workspace), or set reward.weights={quality: 0, ...}"
+        )
+    held = pointed_encoder(plan.place) or "unknown"
+    if held != plan.encoder:
+        raise ConfigError(
+            f"the reference library of {plan.place.uri} was fitted with another encoder (revision "
+            f"{held[:12]}) than embed.model={plan.config.embed.model!r} (revision "
+            f"{plan.encoder[:12]}), and vectors of two encoders cannot be compared; use the "
+            "encoder of that refresh, or name rated files (library.paths)"
+        )
 
 
 def up_to_date(workspace: Workspace, plan: GrpoPlan) -> bool:

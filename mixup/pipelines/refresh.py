@@ -18,6 +18,7 @@ from mixup.actors.deaths import CRASHED
 from mixup.actors.resources import check_demand
 from mixup.actors.rewards import RewardPools
 from mixup.lock import ensure_held
+from mixup.pipelines.named_library import ensure_library
 from mixup.pipelines.progress import Progress, cluster_of, started_run
 from mixup.pipelines.rating import rate_records, rating_defects, rating_demands, rating_state
 from mixup.pipelines.refresh_plan import (
@@ -40,7 +41,7 @@ from mixup.stages.duplicate_pairs import duplicate_pairs
 from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
 from mixup.stages.fitted_cells import load_cells
 from mixup.stages.ingest import ingest
-from mixup.stages.library_folder import take_library, votes_of
+from mixup.stages.library_folder import votes_of
 from mixup.stages.publish import (
     point_to,
     publish,
@@ -48,8 +49,7 @@ from mixup.stages.publish import (
     write_data,
 )
 from mixup.stages.recorded_files import known_files, unread_files
-from mixup.stages.reference import current_fit, is_reference_current, load_reference
-from mixup.stages.reference_files import build_from_files
+from mixup.stages.reference import current_fit, load_reference
 from mixup.stages.reward import reward_missing, reward_state
 from mixup.stages.run import RunContext, Stopwatch
 from mixup.stages.scores import pool_scores
@@ -147,8 +147,9 @@ def _run_stages(context: RunContext, plan: Plan) -> Progress:
     )
     defects = rating_defects(config.rate)
     check_outcomes(workspace, "ratings", ("rater", plan.rater), defects, limit)
-    _ensure_library(context, plan)
     cells = plan.cells()
+    if isinstance(config.rate, ReferenceRater):
+        ensure_library(workspace, plan.library, config.rate, config.embed, cells)
     progress.run_all(
         "curate", curate_state(context, cells), lambda: curate_and_cluster(context, cells)
     )
@@ -175,28 +176,6 @@ def _of_read_files(context: RunContext) -> RunContext:
     """The context with the files of the pool that were read to the end."""
     known = known_files(context.workspace)
     return replace(context, pool=tuple(file for file in context.pool if file in known))
-
-
-def _ensure_library(context: RunContext, plan: Plan) -> None:
-    """Take the built library that the config names, or build one from its rated files."""
-    import ray
-
-    config, decides = plan.config, plan.cells().scoring()
-    if not isinstance(config.rate, ReferenceRater) or not (plan.library or plan.built):
-        return
-    if is_reference_current(context.workspace, decides):
-        return
-    if plan.built is not None:
-        logger.info("taking the library %s", plan.built.location)
-        taking = ray.remote(num_cpus=0.1)(take_library)
-        ray.get(taking.remote(context.workspace, plan.built, plan.cells()))
-        return
-    logger.info("building the reference library from %d file(s)", len(plan.library))
-    task = ray.remote(num_cpus=config.embed.actor_cpus, num_gpus=config.embed.actor_gpus)(
-        build_from_files
-    )
-    arguments = (context.workspace, plan.library, config.rate, config.embed, plan.cells())
-    ray.get(task.remote(*arguments))
 
 
 def _start_rewards(workspace: Workspace, plan: Plan) -> RewardPools:

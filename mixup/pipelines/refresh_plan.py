@@ -11,6 +11,7 @@ from mixup.config import Similarity
 from mixup.errors import ConfigError
 from mixup.models.encoder import similarity_of
 from mixup.models.folders import model_revision
+from mixup.pipelines.named_library import NamedLibrary, named_library
 from mixup.pipelines.rating import rating_state, revision_of
 from mixup.rater_config import JudgeRater, ReferenceRater
 from mixup.records import content_key
@@ -26,12 +27,7 @@ from mixup.stages.decontaminate import (
 from mixup.stages.distill import distill_state
 from mixup.stages.embed import embed_state
 from mixup.stages.judge import check_judge
-from mixup.stages.library_folder import (
-    BuiltLibrary,
-    check_encoder,
-    check_predictor,
-    find_library,
-)
+from mixup.stages.library_folder import check_predictor
 from mixup.stages.publish import (
     current_release,
 )
@@ -63,24 +59,22 @@ class Plan:
     Attributes:
         config: The job's config.
         files: The pool's input files.
-        library: Rated files to compare with; empty to use the pool's own ratings.
+        library: What to compare with; nothing to use the pool's own ratings.
         similarity: The encoder's thresholds.
         encoder: The encoder's revision.
         rater: The rater's revision.
         distiller: The distiller, its revision and settings.
         evaluation: Files of evaluation questions that may not get into a release.
-        built: A built library to compare with, in place of rated files.
     """
 
     config: RefreshConfig
     files: Sequence[SourceFile]
-    library: Sequence[SourceFile]
+    library: NamedLibrary
     similarity: Similarity
     encoder: str
     rater: str
     distiller: Distiller
     evaluation: Sequence[SourceFile] = ()
-    built: BuiltLibrary | None = None
 
     @property
     def questions(self) -> str | None:
@@ -89,15 +83,12 @@ class Plan:
 
     def cells(self) -> CellSettings:
         """What decides scores and clusters."""
-        key = content_key([file.fingerprint for file in self.library]) if self.library else None
-        if self.built is not None:
-            key = self.built.revision
         return CellSettings.of(
             self.config,
             self.similarity,
             encoder=self.encoder,
             rater=self.rater,
-            library=key,
+            library=self.library.key,
             questions=self.questions,
         )
 
@@ -125,7 +116,8 @@ class Plan:
         rate = self.config.rate
         if isinstance(rate, JudgeRater):  # its revision is that of model, rubric and sampling
             found.append(ModelUsed("judge", rate.engine.model, self.rater))
-        name = "rated library" if self.built is None else f"library {self.built.name}"
+        built = self.library.built
+        name = "rated library" if built is None else f"library {built.name}"
         return found + ([ModelUsed("reference", name, library)] if library else [])
 
 
@@ -145,21 +137,20 @@ def make_plan(config: RefreshConfig) -> Plan:
     if isinstance(config.rate, JudgeRater):
         check_judge(config.rate)
     rules = content_key(config.ingest.licence, config.ingest.max_row_bytes)
-    library = config.rate.library if isinstance(config.rate, ReferenceRater) else []
-    built, encoder = find_library(library, "rate.library"), model_revision(config.embed.model)
-    if built is not None:
-        check_encoder(built, model=config.embed.model, revision=encoder)
-        check_predictor(built, config.curate.predictor)
+    paths = config.rate.library if isinstance(config.rate, ReferenceRater) else []
+    encoder = model_revision(config.embed.model)
+    library = named_library(paths, "rate.library", config.embed, encoder)
+    if library.built is not None:
+        check_predictor(library.built, config.curate.predictor)
     return Plan(
         config=config,
         files=[replace(file, rules=rules) for file in find_files(config.ingest.paths)],
-        library=[] if built is not None else find_files(library),
+        library=library,
         similarity=similarity_of(config.embed.model, config.embed.similarity),
         encoder=encoder,
         rater=revision_of(config.rate),
         distiller=Distiller(config.distill, model_revision(config.distill.model), config.seed),
         evaluation=evaluation_files(config.decontaminate),
-        built=built,
     )
 
 

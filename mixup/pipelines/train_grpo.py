@@ -23,6 +23,7 @@ from mixup.grpo_config import GrpoConfig
 from mixup.models.tokenizing import Encoding
 from mixup.pipelines.grpo_plan import GrpoPlan, make_plan, up_to_date
 from mixup.pipelines.model_export import Trained, export
+from mixup.pipelines.named_library import ensure_library
 from mixup.pipelines.progress import cluster_of, started_run
 from mixup.pipelines.rollouts_page import write_page
 from mixup.pipelines.training_line import TrainingLine
@@ -39,7 +40,6 @@ from mixup.stages.compact import compact
 from mixup.stages.library_folder import votes_of
 from mixup.stages.prompt_set import PromptSet, make_prompts
 from mixup.stages.reference import load_reference
-from mixup.stages.reference_files import build_from_files
 from mixup.stages.run import RunContext, Stopwatch
 from mixup.training.checkpoints import (
     CheckpointRecord,
@@ -103,7 +103,8 @@ def _run(context: RunContext, plan: GrpoPlan, watch: Stopwatch) -> bool:
     held_out = None
     if plan.held_out is not None:
         held_out = make_prompts(context, plan.held_out, plan.base.name, limit)
-    _ensure_library(plan)
+    if plan.needs_library:
+        ensure_library(plan.place, plan.named, config.library, config.embed, plan.cells())
     training = plan.key(prompts, held_out)
     key = plan.model_key(training)
     if is_made(workspace, config.name, key, overwrite=config.overwrite):
@@ -134,20 +135,6 @@ def _described(plan: GrpoPlan, store: CheckpointStore, prompts: PromptSet) -> di
         "last_reward": rewards[-1] if rewards else None,
         "held_out_rewards": [[row["step"], row["reward"]] for row in tested],
     }
-
-
-def _ensure_library(plan: GrpoPlan) -> None:
-    """Make the library of the rated files that the config names, where it is not there."""
-    import ray
-
-    config = plan.config
-    if not plan.needs_library or not plan.rated or plan.library() is not None:
-        return
-    logger.info("building the reference library from %d file(s)", len(plan.rated))
-    task = ray.remote(num_cpus=config.embed.actor_cpus, num_gpus=config.embed.actor_gpus)(
-        build_from_files
-    )
-    ray.get(task.remote(plan.place, plan.rated, plan.rater, config.embed, plan.cells()))
 
 
 def _train(

@@ -167,7 +167,8 @@ def take_library(workspace: Workspace, library: BuiltLibrary, settings: CellSett
         revision = content_key(reference.revision, "neighbors")
         fit = replace(reference.fit, regressed=None)
         reference = replace(reference, revision=revision, fit=fit)
-    save_reference(workspace, reference, settings.scoring(), rated=library.rows)
+    decides, encoder = settings.scoring(), settings.encoder
+    save_reference(workspace, reference, decides, rated=library.rows, encoder=encoder)
 
 
 def load_library(library: BuiltLibrary) -> Reference:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from mixup.commits import write_file
 from mixup.ledger import StageCounts
 from mixup.quality.transition import compress
-from mixup.rater_config import ColumnRater, ReferenceRater
+from mixup.rater_config import RatedField
 from mixup.records import content_key
 from mixup.stages.compact import compact
 from mixup.stages.cover import TASK_CPUS
@@ -25,16 +25,13 @@ UNRATED = "unrated"
 BAD_RATING = "bad_rating"
 _IN_FLIGHT = 32
 
-FieldRater = ColumnRater | ReferenceRater
-"""The raters whose ratings come with the data."""
 
-
-def rater_revision(rater: FieldRater) -> str:
+def rater_revision(rater: RatedField) -> str:
     """What decides an observed rating: the field and how its values are read."""
     return content_key("column", rater.field, rater.scale, rater.classes)
 
 
-def rate_state(context: RunContext, rater: FieldRater) -> StageState:
+def rate_state(context: RunContext, rater: RatedField) -> StageState:
     """Whether every record has a rating outcome."""
     return stage_state(
         context.workspace,
@@ -45,7 +42,7 @@ def rate_state(context: RunContext, rater: FieldRater) -> StageState:
     )
 
 
-def rate(context: RunContext, rater: FieldRater) -> StageCounts:
+def rate(context: RunContext, rater: RatedField) -> StageCounts:
     """Read the ratings of the pool's records from the rows they came in.
 
     A record stays ``unrated``, with null in place of a rating, when no row of it has one; of
@@ -88,7 +85,7 @@ def _rate_bucket(
     tables: Mapping[str, Snapshot],
     bucket: int,
     pool: Sequence[str],
-    rater: FieldRater,
+    rater: RatedField,
 ) -> Manifest:
     """The new rating outcomes of one bucket; runs in a worker."""
     revision = rater_revision(rater)
@@ -157,7 +154,7 @@ def _rating_rows(
     )
 
 
-def observed_rating(extra: str, rater: FieldRater) -> tuple[float | None, str | None]:
+def observed_rating(extra: str, rater: RatedField) -> tuple[float | None, str | None]:
     """The overall rating 1-10 in a row's extra fields, or the reason why there is none.
 
     Args:

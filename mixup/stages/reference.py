@@ -116,7 +116,7 @@ def fit_reference(
 
 
 def save_reference(
-    workspace: Workspace, reference: Reference, decides: object, *, rated: int
+    workspace: Workspace, reference: Reference, decides: object, *, rated: int, encoder: str
 ) -> None:
     """Write the artifact, then the pointer that makes it the current one.
 
@@ -125,6 +125,7 @@ def save_reference(
         reference: The library.
         decides: What decided it.
         rated: How many rows were rated at the fit.
+        encoder: The revision of the encoder that made its vectors.
     """
     write_reference(workspace, f"{_FOLDER}/{reference.revision}", reference)
     workspace.write_json(
@@ -133,6 +134,7 @@ def save_reference(
             "revision": reference.revision,
             "decides": content_key(decides),
             "rated": rated,
+            "encoder": encoder,
         },
     )
 
@@ -250,6 +252,12 @@ def pointed_revision(workspace: Workspace) -> str | None:
     """The revision of the workspace's current library, whatever decided it; None: there is none."""
     pointer = workspace.read_json(_POINTER)
     return None if pointer is None else pointer["revision"]
+
+
+def pointed_encoder(workspace: Workspace) -> str | None:
+    """The revision of the encoder of the workspace's current library; None: it is not known."""
+    pointer = workspace.read_json(_POINTER)
+    return None if pointer is None else pointer.get("encoder")
 
 
 def forget_reference(workspace: Workspace) -> None:

@@ -12,9 +12,10 @@ from mixup.config import EmbedConfig
 from mixup.errors import ConfigError, RecordError
 from mixup.models.encoder import SentenceEncoder
 from mixup.quality.transition import compress
+from mixup.rater_config import RatedField
 from mixup.records import uid_of
 from mixup.stages.cell import CellSettings
-from mixup.stages.rate import FieldRater, observed_rating
+from mixup.stages.rate import observed_rating
 from mixup.stages.rating_counts import count_rows
 from mixup.stages.reference_fit import save_library_of
 from mixup.stages.regression_fit import DrawnRows
@@ -28,7 +29,7 @@ from mixup.workspace import Workspace
 def build_from_files(
     workspace: Workspace,
     files: Sequence[SourceFile],
-    rater: FieldRater,
+    rater: RatedField,
     embed: EmbedConfig,
     settings: CellSettings,
 ) -> None:
@@ -46,7 +47,8 @@ def build_from_files(
     least = settings.curate.min_rated
     if len(rated) < least:
         raise ConfigError(
-            f"rate.library holds {len(rated)} rated rows, at least {least} are needed"
+            f"the rated files of the library hold {len(rated)} rated rows, at least {least} are "
+            "needed (curate.min_rated)"
         )
     encoder = SentenceEncoder(
         embed.model,
@@ -65,7 +67,7 @@ def build_from_files(
     save_library_of(workspace, settings, counted.counts, library, library.none(), rated=len(rated))
 
 
-def _rated_text(row: RawRow, rater: FieldRater) -> tuple[str, str, int] | None:
+def _rated_text(row: RawRow, rater: RatedField) -> tuple[str, str, int] | None:
     """The uid, text and rating class of a rated row; None for any other."""
     if row.reason:
         return None

@@ -162,6 +162,7 @@ def save_library_of(
         panel: Rows that stand for the pool.
         rated: How many rows are rated, near-duplicates among them.
     """
+    decides, encoder = settings.scoring(), settings.encoder
     fit = fit_ratings(counts, settings)
     regressed = fit_regression_of(library, panel, fit.transition.classes, fit.noise, settings)
     reference = fit_reference(
@@ -169,6 +170,6 @@ def save_library_of(
         library.vectors_ND,
         library.ratings_N,
         replace(fit, regressed=regressed),
-        settings.scoring(),
+        decides,
     )
-    save_reference(workspace, reference, settings.scoring(), rated=rated)
+    save_reference(workspace, reference, decides, rated=rated, encoder=encoder)

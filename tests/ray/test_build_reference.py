@@ -141,10 +141,10 @@ def test_a_refresh_plans_with_a_library_by_its_path(tmp_path):
         "rate": {"type": "reference", "library": [str(tmp_path / "library")]},
     }
     plan = make_plan(RefreshConfig.model_validate(refresh))
-    assert plan.built is not None
-    assert plan.built.location == done.library
+    assert plan.library.built is not None
+    assert plan.library.built.location == done.library
     assert plan.cells().library == done.manifest["revision"]
-    assert not plan.library
+    assert not plan.library.files
     wrong = refresh | {"embed": {**MINILM, "model": str(other_encoder(tmp_path))}}
     wrong["embed"]["similarity"] = {
         **{"near_duplicate": 0.95, "cluster_floor": 0.6},

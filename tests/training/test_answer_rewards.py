@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from planted_waits import one_by_one, waiting_pools
 
 from mixup.actors.reward_settings import RewardSettings
 from mixup.actors.rewards import RewardPools
@@ -15,7 +16,7 @@ from mixup.models.encoder import similarity_of
 from mixup.refresh_config import ScoringConfig
 from mixup.rewards.rubric import Rubric
 from mixup.training.grpo.prompts import PromptRow
-from mixup.training.grpo.scoring import AnswerRewards
+from mixup.training.grpo.scoring import AnswerRewards, _request
 
 pytestmark = [pytest.mark.slow]
 
@@ -91,3 +92,31 @@ def test_actors_that_are_stuck_are_named(pools):
         for one in encoders:
             one.resume()
     assert time.monotonic() - start < 20
+
+
+WAITS_S = {"quality": 0.6, "alignment": 0.5, "format": 0.5, "coverage": 0.4}
+
+
+def test_components_are_awaited_together(ray_cluster):
+    """Where components wait for somebody else, all of them take as long as the slowest."""
+    pools = waiting_pools(WAITS_S, actors=2)
+    slowest, all_of_them = max(WAITS_S.values()), sum(WAITS_S.values())
+    requests = [_request(prompt(number), written(GOLD)) for number in range(8)]
+
+    def seconds(some: RewardPools) -> float:
+        start = time.monotonic()
+        scores, _ = some.score(requests, timeout_s=60.0)
+        assert all(score.value is not None for found in scores.values() for score in found)
+        return time.monotonic() - start
+
+    seconds(pools)  # all are there
+    together = seconds(pools)
+    apart = sum(seconds(one) for one in one_by_one(pools))
+    assert slowest <= together < slowest + 0.5
+    assert apart >= all_of_them
+    assert together / apart < 0.6  # max / sum is 0.3
+
+    # Nor do batches wait for one another: there are two, and two actors of each component.
+    start = time.monotonic()
+    AnswerRewards(pools, Rubric(), 60.0).score([prompt(1)] * 8, [written(GOLD)] * 8)
+    assert slowest <= time.monotonic() - start < slowest + 0.5

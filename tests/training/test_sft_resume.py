@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
+from job_processes import end, finish, session_of, start, wait_for_step
 from tiny_training import tiny_job, write_tiny_model
 
 from mixup.training.checkpoints import CheckpointStore
-from mixup.training.metrics import read_metrics, read_progress
+from mixup.training.metrics import read_metrics
 from mixup.workspace import Workspace
 
-ROOT = Path(__file__).parents[2]
 STEPS = 60
 
 
@@ -39,69 +35,15 @@ def write_job(place: Path, model: Path, examples: Path, **changed: object) -> Pa
     return path
 
 
-def start(job: Path) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mixup", "train-sft", str(job)],
-        env={**kept, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    log, _ = process.communicate(timeout=280)
-    assert process.returncode == 0, log[-6000:]
-    return log
-
-
-def session_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = []
-    for other in psutil.process_iter():
-        try:
-            if os.getsid(other.pid) == process.pid:
-                found.append(other)
-        except ProcessLookupError:
-            continue
-    return found
-
-
 def training(place: Path) -> str | None:
     names = Workspace(str(place / "w")).list("checkpoints")
     return names[0] if names else None
 
 
-def wait_for_step(process: subprocess.Popen[str], place: Path, step: int) -> None:
-    workspace = Workspace(str(place / "w"))
-    while True:
-        assert process.poll() is None, process.communicate()[0][-6000:]
-        name = training(place)
-        found = read_progress(workspace, f"checkpoints/{name}") if name else None
-        if found is not None and found["step"] >= step:
-            return
-        time.sleep(0.05)
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End what a test left running."""
-    deadline = time.monotonic() + 60
-    while left := [other for other in session_of(process) if other.status() != "zombie"]:
-        if time.monotonic() > deadline or process.poll() is None:
-            for other in left:
-                other.kill()
-        time.sleep(0.2)
-    process.wait()
-    if process.stdout:
-        process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def undisturbed(model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("undisturbed")
-    process = start(write_job(place, model, examples))
+    process = start("train-sft", write_job(place, model, examples))
     try:
         finish(process)
     finally:
@@ -166,9 +108,9 @@ def assert_same(one: dict[str, object], other: dict[str, object]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_worker_changes_nothing(undisturbed, model, examples, tmp_path):
-    process = start(write_job(tmp_path, model, examples))
+    process = start("train-sft", write_job(tmp_path, model, examples))
     try:
-        wait_for_step(process, tmp_path, 12)
+        wait_for_step(process, tmp_path / "w", 12)
         workers = [
             other for other in session_of(process) if "RayTrainWorker" in " ".join(other.cmdline())
         ]
@@ -184,9 +126,9 @@ def test_a_killed_worker_changes_nothing(undisturbed, model, examples, tmp_path)
 @pytest.mark.timeout(600)
 def test_a_killed_job_goes_on_by_the_same_command(undisturbed, model, examples, tmp_path):
     job = write_job(tmp_path, model, examples)
-    process = start(job)
+    process = start("train-sft", job)
     try:
-        wait_for_step(process, tmp_path, 12)
+        wait_for_step(process, tmp_path / "w", 12)
         os.kill(process.pid, signal.SIGKILL)
     finally:
         end(process)
@@ -195,7 +137,7 @@ def test_a_killed_job_goes_on_by_the_same_command(undisturbed, model, examples, 
     last = CheckpointStore(Workspace(str(tmp_path / "w")), name).last()
     assert last is not None
     assert 10 <= last.step < STEPS
-    process = start(job)
+    process = start("train-sft", job)
     try:
         log = finish(process)
     finally:
@@ -210,9 +152,9 @@ def test_a_killed_job_goes_on_by_the_same_command(undisturbed, model, examples, 
 def test_another_number_of_workers_goes_on_under_stage_0(model, examples, tmp_path):
     """Two workers, and the rest of the steps by one: the same up to rounding."""
     plain = {"lora": None, "zero": {"stage": 0}}
-    process = start(write_job(tmp_path, model, examples, **plain))
+    process = start("train-sft", write_job(tmp_path, model, examples, **plain))
     try:
-        wait_for_step(process, tmp_path, 12)
+        wait_for_step(process, tmp_path / "w", 12)
         os.kill(process.pid, signal.SIGKILL)
     finally:
         end(process)
@@ -220,7 +162,7 @@ def test_another_number_of_workers_goes_on_under_stage_0(model, examples, tmp_pa
     whole.mkdir()
     one = {"workers": {"count": 1, "cpus": 1.0}}
     for place, changed in ((tmp_path, plain | one), (whole, plain)):
-        process = start(write_job(place, model, examples, **changed))
+        process = start("train-sft", write_job(place, model, examples, **changed))
         try:
             finish(process)
         finally:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +16,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from tiny_grpo import grpo_config, write_pairs, write_tiny_distiller
+from job_processes import end, finish, is_at, start, wait_for_step
+from tiny_grpo import grpo_config
 
 from mixup.errors import ConfigError, ResourceError, WrongWeights
 from mixup.grpo_config import GrpoConfig
@@ -28,22 +27,12 @@ from mixup.tables import read_files, snapshot
 from mixup.training.checkpoints import CheckpointStore
 from mixup.training.grpo.pool import ObjectStorePush
 from mixup.training.grpo.rollouts import TABLE, counting_rollouts
-from mixup.training.metrics import read_metrics, read_progress
+from mixup.training.metrics import read_metrics
 from mixup.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(600)
 
 LORA = "lora={rank: 4, alpha: 8}"
-
-
-@pytest.fixture(scope="module")
-def distiller(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_distiller(tmp_path_factory.mktemp("distiller") / "m")
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs"))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +172,11 @@ def wait_until_free(cpus: float) -> None:
 def test_the_same_is_learned_however_it_is_divided(trained, distiller, pairs, tmp_path, overrides):
     config = grpo_config(tmp_path / "w", distiller, pairs, *overrides)
     train_grpo(config)
-    mine, theirs = lines(config, "train"), lines(trained, "train")
+    assert_learned_the_same(config, trained)
+
+
+def assert_learned_the_same(one: GrpoConfig, other: GrpoConfig) -> None:
+    mine, theirs = lines(one, "train"), lines(other, "train")
     for name, near in (("loss", 1e-4), ("reward", 1e-5), ("kl", 1e-5), ("mean_length", 1e-9)):
         found = [row[name] for row in mine]
         assert found == pytest.approx([row[name] for row in theirs], abs=near), name
@@ -267,7 +260,7 @@ def killer() -> Iterator[Callable[[GrpoConfig, int, str], None]]:
     def kill(config: GrpoConfig, step: int, title: str) -> None:
         def watch() -> None:
             workspace = Workspace(config.workspace)
-            while not _is_at(workspace, step):
+            while not is_at(workspace, step):
                 time.sleep(0.05)
             found = [
                 child
@@ -283,12 +276,6 @@ def killer() -> Iterator[Callable[[GrpoConfig, int, str], None]]:
     for thread in threads:
         thread.join(timeout=1)
         assert not thread.is_alive()
-
-
-def _is_at(workspace: Workspace, step: int) -> bool:
-    names = workspace.list("checkpoints")
-    found = read_progress(workspace, f"checkpoints/{names[0]}") if names else None
-    return found is not None and found["step"] >= step
 
 
 def weights(config: GrpoConfig) -> dict[str, Any]:
@@ -332,45 +319,18 @@ def test_a_dead_actor_is_replaced(trained, distiller, pairs, tmp_path, killer, t
     )
 
 
-def started(job: Path) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mixup", "train-grpo", str(job), "ray.cpus=2"],
-        env={**kept, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End what a killed job left running."""
-    for other in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getsid(other.pid) == process.pid:
-                other.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
 @pytest.mark.thorough
 def test_a_killed_job_goes_on_by_the_same_command(distiller, pairs, tmp_path):
     config = grpo_config(tmp_path / "w", distiller, pairs, "ray.cpus=2")
-    process = started(tmp_path / "w.yaml")
+    process = start("train-grpo", tmp_path / "w.yaml", "ray.cpus=2")
     try:
-        while not _is_at(Workspace(config.workspace), 3):
-            assert process.poll() is None, process.communicate()[0][-6000:]
-            time.sleep(0.05)
+        wait_for_step(process, config.workspace, 3)
         os.kill(process.pid, signal.SIGKILL)
     finally:
         end(process)
-    process = started(tmp_path / "w.yaml")
+    process = start("train-grpo", tmp_path / "w.yaml", "ray.cpus=2")
     try:
-        log, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, log[-6000:]
+        log = finish(process)
     finally:
         end(process)
     assert "train: started at step 2 of 4" in log

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import trl
-from tiny_grpo import grpo_config, write_pairs, write_tiny_distiller
+from tiny_grpo import grpo_config
 
 from mixup.models.chat import render_chat
 from mixup.rewards.rubric import COMPONENTS
@@ -102,16 +102,6 @@ def prompts() -> list[PromptRow]:
         )
         for number in range(len(REWARDS) // GROUP)
     ]
-
-
-@pytest.fixture(scope="module")
-def distiller(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_distiller(tmp_path_factory.mktemp("distiller") / "m")
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs"))
 
 
 def trainer_of(
