@@ -12,12 +12,11 @@ import json
 import os
 import random
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from contenders import THREADS, run_once
 from figures import rate, ratio
 
 from mixup.actors.resources import cluster
@@ -89,7 +88,7 @@ def theirs(config: SftConfig, scratch: Path) -> list[float]:
     given: dict[str, Any] = {
         "model": str(model_folder(MODEL)),
         "scratch": str(scratch),
-        "threads": 2,
+        "threads": THREADS,
         "micro": MICRO,
         "batch": BATCH,
         "steps": STEPS,
@@ -106,16 +105,7 @@ def theirs(config: SftConfig, scratch: Path) -> list[float]:
             for row in found
         ],
     }
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "plain_trl.py")],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    seconds = json.loads(done.stdout.splitlines()[-1])[_WARM:]
+    seconds = run_once("plain_trl.py", given)[_WARM:]
     tokens = statistics.mean(len(row.input_ids) for row in found) * BATCH
     return [tokens / taken for taken in seconds]
 

@@ -1,4 +1,4 @@
-"""What the pools are compared with: bare vLLM, transformers and sentence-transformers.
+"""What the pools are compared with: bare vLLM, transformers, sentence-transformers, scikit-learn.
 
 Each contender is a process of its own that loads its model once and then works whenever it is asked
 to, so that measurements of several contenders can take turns. ``python contenders.py NAME`` reads
@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 THREADS = 2
@@ -47,6 +48,20 @@ class Contender:
         """End it."""
         self._process.kill()
         self._process.communicate()
+
+
+def run_once(script: str, given: Any) -> Any:
+    """What a script beside this one prints of what it is given, both as JSON."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / script)],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 class _BareVllm:
@@ -148,7 +163,40 @@ class _BareEncoder:
         return {"seconds": time.perf_counter() - start, "texts": len(texts)}
 
 
-CONTENDERS = {"vllm": _BareVllm, "transformers": _Transformers, "encoder": _BareEncoder}
+class _PlainRewards:
+    """The paper's quality and alignment, each with an encoding of its own (``plain_reward``)."""
+
+    def __init__(self) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        from mixup.models.folders import model_folder
+
+        torch.set_num_threads(THREADS)
+        self._encoder = SentenceTransformer(str(model_folder("bundled:minilm")), device="cpu")
+        self._qualities: dict[str, Any] = {}
+
+    def work(
+        self, library: str, pairs: list[str], answers: list[str], golds: list[str]
+    ) -> dict[str, Any]:
+        import numpy as np
+        from plain_reward import PlainQuality, PlainRewards
+
+        if library not in self._qualities:
+            held = np.load(library)
+            self._qualities[library] = PlainQuality(held["vectors"], held["ratings"])
+        rewards = PlainRewards(self._encoder, self._qualities[library])
+        start = time.perf_counter()
+        values = rewards.score(pairs, answers, golds)
+        return {"seconds": time.perf_counter() - start, "values": values}
+
+
+CONTENDERS = {
+    "vllm": _BareVllm,
+    "transformers": _Transformers,
+    "encoder": _BareEncoder,
+    "rewards": _PlainRewards,
+}
 
 
 def main() -> None:

@@ -17,22 +17,29 @@ class Seconds(TrainerCallback):
     """Takes the time at the end of each step."""
 
     def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         self.at = [time.perf_counter()]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         self.at.append(time.perf_counter())
 
 
-def main(given: dict[str, Any]) -> None:
+def adapters(lora: dict[str, Any] | None) -> Any:
+    """PEFT's config of adapters; None where all weights are trained."""
     from peft import LoraConfig
 
-    torch.set_num_threads(given["threads"])
-    lora = given["lora"] and LoraConfig(
-        r=given["lora"]["rank"],
-        lora_alpha=given["lora"]["alpha"],
-        target_modules=given["lora"]["targets"],
+    return lora and LoraConfig(
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        target_modules=lora["targets"],
         task_type="CAUSAL_LM",
     )
+
+
+def main(given: dict[str, Any]) -> None:
+    torch.set_num_threads(given["threads"])
     seconds = Seconds()
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(given["model"], dtype=torch.float32),
@@ -54,7 +61,7 @@ def main(given: dict[str, Any]) -> None:
         ),
         train_dataset=Dataset.from_list(given["rows"]),
         processing_class=AutoTokenizer.from_pretrained(given["model"]),
-        peft_config=lora,
+        peft_config=adapters(given["lora"]),
         callbacks=[seconds],
     )
     trainer.train()

@@ -87,7 +87,8 @@ def chain_in(folder: Path, base: Path, pairs: Path) -> Chain:
             "commit_interval_s": 0.5,
         }
     )
-    learned = ("examples={paths: [], window: 1024}", "workers.count=1", "optimizer.max_steps=4")
+    learned = ("examples={paths: [], window: 1024}", "workers.count=1")
+    briefly = ("optimizer.batch=4", "optimizer.micro_batch=1", "optimizer.max_steps=3")
     asked = "prompts={paths: [], max_tokens: 900}"
     drawn = ("rollouts={prompts: 2, group: 2, minibatches: 1, max_tokens: 20}", "held_out.paths=[]")
     once = {"samples": SAMPLES, "max_tokens": 24, "context_tokens": 1024, "batch_clusters": 8}
@@ -103,7 +104,7 @@ def chain_in(folder: Path, base: Path, pairs: Path) -> Chain:
     return Chain(
         mixture=mixture,
         library=library,
-        sft=tiny_config(trained, base, pairs, *learned, "name=distiller"),
+        sft=tiny_config(trained, base, pairs, *learned, *briefly, "name=distiller"),
         # Without a model of its own it takes what the cold start has made.
         grpo=grpo_config(
             *(trained, base, pairs, "model=null", asked, *drawn),
@@ -138,7 +139,7 @@ def test_each_job_begins_with_what_the_one_before_has_made(chain):
     start, learner = chain.described("distiller"), chain.described("tiny")
     trained = Path(chain.mixture.workspace)
     pairs = Counter(row["split"] for row in rows_of(open_workspace(str(trained)), "mixture"))
-    assert (start["examples"], start["steps"]) == (pairs["sft"], 4)
+    assert (start["examples"], start["steps"]) == (pairs["sft"], 3)
     assert (learner["prompts"], learner["steps"]) == (pairs["rl"], 2)
     assert start["base_revision"] == model_revision(chain.sft.model)
     assert learner["base_revision"] == model_revision(str(trained / "models" / "distiller"))
