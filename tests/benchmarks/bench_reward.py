@@ -29,16 +29,12 @@ from real_vectors import POOL, real_vectors
 from threadpoolctl import threadpool_limits
 from whole_pool import DATA
 
+from mixup.actors.components import component_scores
+from mixup.actors.requests import ScoreRequest, Texts, request_of
 from mixup.actors.resources import cluster
-from mixup.actors.rewards import (
-    RewardPools,
-    RewardSettings,
-    ScoreRequest,
-    Texts,
-    Votes,
-    component_scores,
-    request_of,
-)
+from mixup.actors.reward_settings import RewardSettings
+from mixup.actors.rewards import RewardPools
+from mixup.actors.votes import Votes
 from mixup.config import RayConfig, Similarity
 from mixup.errors import RecordError
 from mixup.models.encoder import SentenceEncoder

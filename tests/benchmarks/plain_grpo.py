@@ -19,7 +19,10 @@ from plain_trl import Seconds, adapters
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
-from mixup.actors.rewards import RewardSettings, Texts, Votes, _texts, component_scores
+from mixup.actors.components import component_scores
+from mixup.actors.requests import Texts, texts_of
+from mixup.actors.reward_settings import RewardSettings
+from mixup.actors.votes import Votes
 from mixup.models.encoder import SentenceEncoder
 from mixup.rewards.rubric import COMPONENTS, Rubric, combine
 from mixup.training.grpo.prompts import PromptRow
@@ -44,7 +47,7 @@ class SerialRewards:
         answers = [one[0]["content"] for one in completions]
         prompts = [self._prompts[name] for name in pair]
         requests = [_request(*found) for found in zip(prompts, answers, strict=True)]
-        said = list(dict.fromkeys(text for one in requests for text in _texts(one)))
+        said = list(dict.fromkeys(text for one in requests for text in texts_of(one)))
         rows = {text: row for row, text in enumerate(said)}
         texts = Texts(rows, self._encoder.encode(said).vectors_ND, frozenset())
         scores = {

@@ -10,16 +10,10 @@ from typing import Any
 import numpy as np
 from ray import cloudpickle
 
-from mixup.actors.rewards import (
-    RewardPools,
-    RewardSettings,
-    Score,
-    ScoreRequest,
-    Span,
-    Texts,
-    Votes,
-    _ComponentActor,
-)
+from mixup.actors.requests import Score, ScoreRequest, Texts
+from mixup.actors.reward_settings import RewardSettings
+from mixup.actors.rewards import RewardPools, Span, _ComponentActor
+from mixup.actors.votes import Votes
 from mixup.models.encoder import similarity_of
 from mixup.quality.transition import fit_transition
 

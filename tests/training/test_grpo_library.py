@@ -9,7 +9,7 @@ from made_pool import make_workspace, settings
 from test_library import found_at, published
 from tiny_grpo import grpo_config, write_pairs
 
-from mixup.actors.rewards import RewardSettings
+from mixup.actors.reward_settings import RewardSettings
 from mixup.errors import ConfigError
 from mixup.models.folders import model_revision
 from mixup.pipelines.grpo_plan import GrpoPlan, make_plan
