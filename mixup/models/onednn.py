@@ -34,7 +34,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
+    def backward(  # type: ignore[reportIncompatibleMethodOverride]  the hint is of any number
         ctx: Any, grad: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         x, weight_OI = ctx.saved_tensors
