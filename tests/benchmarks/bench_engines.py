@@ -4,7 +4,7 @@ Reads real rows from `../shared/data`; skips with a reason where they are absent
 all contenders in turn, and ratios are taken within a repeat: the machine's speed drifts.
 
 Settings from the environment: MIXUP_BENCH_CLUSTERS (128), MIXUP_BENCH_REPEATS (2),
-MIXUP_BENCH_TOKENS (64, of each output), MIXUP_BENCH_TEXTS (1024, to embed).
+MIXUP_BENCH_TOKENS (64, of each output), MIXUP_BENCH_TEXTS (4096, to embed).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from mixup.text.tasks import TASKS, detect_task
 CLUSTERS = int(os.environ.get("MIXUP_BENCH_CLUSTERS", "128"))
 REPEATS = int(os.environ.get("MIXUP_BENCH_REPEATS", "2"))
 TOKENS = int(os.environ.get("MIXUP_BENCH_TOKENS", "64"))
-TEXTS = int(os.environ.get("MIXUP_BENCH_TEXTS", "1024"))
+TEXTS = int(os.environ.get("MIXUP_BENCH_TEXTS", "4096"))
 SEARCHED = 32  # clusters on which transformers' best batch size is looked for
 
 pytestmark = [

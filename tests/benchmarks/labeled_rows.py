@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,16 +24,16 @@ from mixup.text.formats import parse_row
 
 STATUS = {"ok": 4, "too similar": 2, "too short": 1}
 
+Row = Mapping[str, Any]
 
-def _flags(row: Mapping[str, str]) -> int:
+
+def _flags(row: Row) -> int:
     """What Claude said of an Alpaca row: accurate and helpful 5, accurate 4, helpful 3, else 2."""
-    accurate, helpful = (
-        row[name] == "True" for name in ("claude_accuracy_ge_4_5", "helpfulness_ge_4_5")
-    )
-    return {(True, True): 5, (True, False): 4, (False, True): 3}.get((accurate, helpful), 2)
+    flags = row["claude_accuracy_ge_4_5"], row["helpfulness_ge_4_5"]
+    return {(True, True): 5, (True, False): 4, (False, True): 3, (False, False): 2}[flags]
 
 
-CLASS_OF: Mapping[str, tuple[int, Callable[[Mapping[str, str]], int]]] = {
+CLASS_OF: Mapping[str, tuple[int, Callable[[Row], int]]] = {
     "stanford_alpaca_subset": (1300, _flags),
     "alpaca_libre": (800, lambda row: STATUS.get(row["status"], 0)),
     "prometheus_eval_ratings": (640, lambda row: round(float(row["rating_mean"]))),
