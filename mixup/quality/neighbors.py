@@ -18,10 +18,6 @@ _LEADER_ROWS = 512
 _TIED_ROWS = 256
 _SLACK = 8  # extra candidates per query, so that most ties at the cut are settled at once
 
-# From how many numbers in the queries on faiss multiplies by BLAS. Measured with 20,000 rows on one
-# thread: from 4 queries on that is faster, of 64 or more 6 times; faiss 1.15 begins at 128,000.
-faiss.cvar.distance_compute_blas_threshold = 2_000
-
 
 @dataclass(frozen=True)
 class Neighbors:
