@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,10 +58,24 @@ def cluster(config: RayConfig) -> Iterator[None]:
         _set_up_data()
         yield
     finally:
+        _end_executions()
         if _can_scale():  # else the autoscaler keeps what a stage asked for
             _request([])
         if not joined:
             ray.shutdown()
+
+
+def _end_executions() -> None:
+    """End the executions of Ray Data that a stage gave up, each of which is a thread here.
+
+    One that asks the cluster for something while this process leaves it makes Ray end the process
+    at once, with exit code 1 and without a word.
+    """
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+    for thread in threading.enumerate():
+        if isinstance(thread, StreamingExecutor):
+            thread.shutdown(force=True)
 
 
 def _start(config: RayConfig) -> None:

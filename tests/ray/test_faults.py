@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from ray import cloudpickle
 
 from mixup.actors.deaths import CRASHED, Guard
 from mixup.actors.logs import last_lines
+from mixup.actors.resources import cluster
+from mixup.config import RayConfig
 from mixup.errors import StalledError
 from mixup.stages.cover import ActorPool, cover_buckets
 from mixup.stages.manifests import Manifest, Stall, commit_stream
@@ -85,10 +88,18 @@ class _Nothing:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_stalled_stage_fails_with_the_actors_last_lines():
+def test_a_stalled_stage_fails_with_the_actors_last_lines_and_ends_with_its_cluster():
     pool = ActorPool(_Stuck, (), size=1, batch_rows=16, cpus=1.0)
-    stream = cover_buckets([0], _forty_rows, pool, _note)
     stall = Stall(15.0, partial(last_lines, _Stuck.__name__))
-    with pytest.raises(StalledError, match="distill: no row finished for 15 s") as stalled:
-        commit_stream(stream, _Nothing(), stage="distill", unit="rows", stall=stall)  # type: ignore[arg-type]
+    with cluster(RayConfig()):
+        stream = cover_buckets([0], _forty_rows, pool, _note)
+        with pytest.raises(StalledError, match="distill: no row finished for 15 s") as stalled:
+            commit_stream(stream, _Nothing(), stage="distill", unit="rows", stall=stall)  # type: ignore[arg-type]
+        assert _executions()  # Ray Data's, which still waits for the actor
     assert "loading shard 3 of 4" in stalled.value.details
+    assert not _executions()
+
+
+def _executions() -> list[str]:
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("StreamingExecutor")]
