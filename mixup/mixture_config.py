@@ -189,8 +189,10 @@ class MixtureConfig(Section):
     """The task types that are made from text and taken from the pool."""
     licences: list[str] | None = None
     """Only rows and articles whose licences are all listed are used; null allows every licence."""
-    thought_share: Share = 0.5
-    """Share of the pairs with a chain of thought, written by rule."""
+    thought_share: Share = 1.0
+    """Share of the pairs with a chain of thought, written by rule. The prompt asks for one and the
+    format reward wants it: a distiller that learned from pairs without one leaves it out, and its
+    samples are refused."""
     text: TextConfig = TextConfig()
     ingest: IngestConfig | None = None
     """A pool of instruction data. Rows of a high class are targets, those of a low class variants

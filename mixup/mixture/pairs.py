@@ -76,7 +76,7 @@ def pair_of(
     variants: Variants,
     *,
     seed: int,
-    thought_share: float = 0.5,
+    thought_share: float = 1.0,
     thought: str = "",
     revisions: Sequence[str] = (),
 ) -> Pair:
