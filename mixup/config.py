@@ -103,8 +103,8 @@ class EmbedConfig(Section):
     """A sentence-transformers folder or hub id, or `bundled:minilm`."""
     batch_rows: Count = 512
     """Rows handed to an actor at once; sorted by length there and encoded in small batches."""
-    encode_rows: Count | None = None
-    """Rows of one forward pass; null: 256 on a GPU, 8 on a CPU."""
+    encode_tokens: Count | None = None
+    """Tokens of one forward pass, padding included; null: 65,536 on a GPU, 2,048 on a CPU."""
     actors: Count = 1
     """Encoder actors of the embed stage. On a CPU, several of one thread each do more than one of
     several threads."""

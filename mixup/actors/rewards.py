@@ -46,7 +46,7 @@ class _EncoderActor:
         if not on_gpu:
             os.nice(_NICENESS)
         self._encoder = SentenceEncoder(
-            embed.model, encode_rows=embed.encode_rows, on_gpu=on_gpu, cpus=cpus
+            embed.model, encode_tokens=embed.encode_tokens, on_gpu=on_gpu, cpus=cpus
         )
 
     def encode(self, texts: Sequence[str]) -> tuple[Texts, Span]:

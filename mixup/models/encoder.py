@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -59,21 +59,27 @@ class Encoder(Protocol):
         ...
 
 
-GPU_ROWS, CPU_ROWS = 256, 8
-"""Texts of one forward pass. On a CPU, those few whose activations stay in its caches."""
+GPU_TOKENS, CPU_TOKENS = 65_536, 2_048
+"""Tokens of one forward pass, padding included. On a CPU, those few whose activations stay in its
+caches."""
 
 
 class SentenceEncoder:
     """A sentence-transformers model; half precision on a GPU, float32 on a CPU."""
 
     def __init__(
-        self, model: str, *, encode_rows: int | None = None, on_gpu: bool = False, cpus: float = 1.0
+        self,
+        model: str,
+        *,
+        encode_tokens: int | None = None,
+        on_gpu: bool = False,
+        cpus: float = 1.0,
     ) -> None:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        if not on_gpu:
-            keep_freed_memory()
+        from mixup.models.onednn import multiply_by_onednn
+
         torch.set_num_threads(max(1, math.ceil(cpus)))  # Ray gives whole CPUs only, rounded down
         kwargs = {"dtype": torch.float16} if on_gpu else {}
         self._model = SentenceTransformer(
@@ -82,32 +88,63 @@ class SentenceEncoder:
             trust_remote_code=False,
             model_kwargs=kwargs,
         )
-        self._encode_rows = encode_rows or (GPU_ROWS if on_gpu else CPU_ROWS)
+        self._encode_tokens = encode_tokens or (GPU_TOKENS if on_gpu else CPU_TOKENS)
+        if not on_gpu:
+            keep_freed_memory()
+            multiply_by_onednn(self._model)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Encode texts in batches sorted by length (the library sorts), longest first."""
-        vectors = self._model.encode(
-            list(texts),
-            batch_size=self._encode_rows,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        ).astype(np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        """Encode texts in batches of like length."""
+        lengths_N = self._lengths(texts)
+        window = self._model.max_seq_length or np.iinfo(np.int64).max
+        batches = list(batches_of(np.minimum(lengths_N, window), self._encode_tokens))
+        if not batches:
+            return Encoded(np.empty((0, 0), dtype=np.float32), np.zeros(0, dtype=bool))
+        encoded_ND = np.concatenate(
+            [
+                self._model.encode(
+                    [texts[at] for at in batch],
+                    batch_size=len(batch),
+                    normalize_embeddings=True,
+                    convert_to_numpy=True,
+                    show_progress_bar=False,
+                )
+                for batch in batches
+            ]
+        )
+        vectors_ND = np.empty_like(encoded_ND, dtype=np.float32)
+        vectors_ND[np.concatenate(batches)] = encoded_ND
+        norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            vectors = np.where(norms > 0.5, vectors / norms, np.nan)
-        return Encoded(vectors.astype(np.float32), self._truncated(texts))
+            vectors_ND = np.where(norms > 0.5, vectors_ND / norms, np.nan).astype(np.float32)
+        return Encoded(vectors_ND, lengths_N > window)
 
-    def _truncated(self, texts: Sequence[str]) -> np.ndarray:
-        window = int(self._model.max_seq_length or 0)
-        flags = np.zeros(len(texts), dtype=bool)
-        # No token is shorter than a byte, so only longer texts are worth tokenizing.
-        long = [i for i, text in enumerate(texts) if window and len(text.encode()) > window - 2]
-        if long:
-            tokenizer = self._model.tokenizer
-            ids = tokenizer([texts[i] for i in long], truncation=False, verbose=False)["input_ids"]
-            flags[long] = [len(tokens) > window for tokens in ids]
-        return flags
+    def _lengths(self, texts: Sequence[str]) -> np.ndarray:
+        """The tokens of each text, uncut."""
+        if not texts:
+            return np.zeros(0, dtype=np.int64)
+        tokens = self._model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        return np.array([len(ids) for ids in tokens], dtype=np.int64)
+
+
+def batches_of(lengths_N: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Rows in batches of like length, the longest first, which shows at once what memory it takes.
+
+    Args:
+        lengths_N: The rows' lengths in tokens, int (N,), 0 or more.
+        budget: Most tokens of a batch whose rows are all as long as its longest. A row that is
+            longer is a batch of its own.
+
+    Yields:
+        Places in ``lengths_N``, int (B,); each is in one batch.
+    """
+    order_N = np.argsort(-lengths_N, kind="stable")
+    start = 0
+    while start < len(order_N):
+        longest = max(1, int(lengths_N[order_N[start]]))
+        rows = max(1, budget // longest)
+        yield order_N[start : start + rows]
+        start += rows
 
 
 def similarity_of(model: str, stated: Similarity | None) -> Similarity:

@@ -142,7 +142,7 @@ class _EmbedActor:
         self._guard = Guard.of_actor("an encoder")
         self._encoder = SentenceEncoder(
             config.model,
-            encode_rows=config.encode_rows,
+            encode_tokens=config.encode_tokens,
             on_gpu=config.actor_gpus > 0,
             cpus=config.actor_cpus,
         )

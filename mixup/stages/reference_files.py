@@ -52,7 +52,7 @@ def build_from_files(
         )
     encoder = SentenceEncoder(
         embed.model,
-        encode_rows=embed.encode_rows,
+        encode_tokens=embed.encode_tokens,
         on_gpu=embed.actor_gpus > 0,
         cpus=embed.actor_cpus,
     )

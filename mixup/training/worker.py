@@ -157,7 +157,7 @@ def loop_arguments(
 def prepare(
     trainer: Any, config: AnyTraining, base: Base, *, steps: int, is_measured: bool, passes: int
 ) -> None:
-    """Have a trainer check DeepSpeed when it begins, and measure at its last step too.
+    """Set up a trainer: how it multiplies, that it checks DeepSpeed, that it measures at the end.
 
     Args:
         trainer: A trainer of TRL.
@@ -168,6 +168,8 @@ def prepare(
         passes: The most backward passes of a rank in an update.
     """
     from transformers import TrainerCallback
+
+    from mixup.models.onednn import multiply_by_onednn
 
     class AsPlanned(TrainerCallback):
         """Checks what was set up once it is, and measures at the last step too."""
@@ -183,6 +185,8 @@ def prepare(
     trainer.add_callback(AsPlanned())
     if config.lora is not None:  # not a place on this machine
         trainer.model.peft_config["default"].base_model_name_or_path = base.name
+    if not config.workers.gpus and config.zero.stage < 3:  # ZeRO-3 has its own linear layers
+        multiply_by_onednn(trainer.model)
     expect_micro_batches(trainer, passes)
 
 
