@@ -44,13 +44,15 @@ def cluster(config: RayConfig) -> Iterator[None]:
     """A Ray cluster for the block: the one that is there, or one started here and stopped after."""
     # Ray starts workers at nice 15, and they starve beside any other process.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # A thread of a run that was given up must not start a cluster of its own after this one's end.
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # The C++ core writes warnings about Ray Data's own actors to the terminal at level error.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
+    from ray._private import auto_init_hook
 
+    # A thread of a run that was given up must not start a cluster of its own after this one's end.
+    # RAY_ENABLE_AUTO_CONNECT says so too, but is read only when Ray is imported.
+    auto_init_hook.enable_auto_connect = False
     joined = ray.is_initialized()
     if not joined:
         _start(config)
@@ -68,8 +70,8 @@ def cluster(config: RayConfig) -> Iterator[None]:
 def _end_executions() -> None:
     """End the executions of Ray Data that a stage gave up, each of which is a thread here.
 
-    One that asks the cluster for something while this process leaves it makes Ray end the process
-    at once, with exit code 1 and without a word.
+    One that still asks for something after this process has left the cluster can end the process:
+    Ray does so at once, with exit code 1 and without a word.
     """
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
