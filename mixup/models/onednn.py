@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+_PRIMITIVES = 64
+"""Products that oneDNN keeps compiled, for one shape each and of half a megabyte; it reads the
+variable at the first one. By default it is 1,024, and no two batches have the same shape."""
 
 
 def multiply_by_onednn(model: nn.Module) -> int:
@@ -26,6 +31,7 @@ def multiply_by_onednn(model: nn.Module) -> int:
 
     if not torch.backends.mkldnn.is_available():
         return 0
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_PRIMITIVES))
     found = [layer for layer in model.modules() if type(layer) is nn.Linear]
     for layer in found:
         layer.__class__ = onednn_linear()

@@ -18,6 +18,7 @@ from mixup.commits import write_by_bucket
 from mixup.config import EmbedConfig
 from mixup.ledger import StageCounts
 from mixup.models.encoder import SentenceEncoder
+from mixup.models.memory import give_back_freed_memory
 from mixup.records import Turn
 from mixup.stages.compact import compact
 from mixup.stages.cover import ActorPool, cover_buckets
@@ -155,6 +156,7 @@ class _EmbedActor:
             batch["uid"].to_pylist(),
             lambda places: self._encoder.encode([texts[at] for at in places]).rows(),
         )
+        give_back_freed_memory()
         good = [row is not None and bool(np.isfinite(row.vector_D).all()) for row in found]
         vectors = [
             row.vector_D if row and ok else None for row, ok in zip(found, good, strict=True)
