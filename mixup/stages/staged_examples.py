@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from mixup.models.tokenizing import Encoding
-from mixup.records import bucket_of
+from mixup.records import Turn, bucket_of
 from mixup.stages.examples import EXAMPLES, Example, Share, read_examples
 from mixup.stages.pieces import PieceWriter
 from mixup.stages.streams import UNREACHABLE
 from mixup.stages.waves import Staged
 from mixup.tables import Snapshot
+from mixup.text.prompts import SYSTEM
 from mixup.workspace import Workspace
 
 _SHARE_BYTES = 64_000_000
@@ -72,6 +73,7 @@ def stage_examples(work: Tokenizing, first: int, end: int) -> Staged:
         if example.reason == UNREACHABLE:  # may be there the next time: no outcome
             counts[UNREACHABLE] += 1
             continue
+        counts.update(_teaches(example))
         block.append(_staged_row(example, work.partitions))
         held += sum(len(turn.content) for turn in example.turns)
         if len(block) == _BLOCK_ROWS or held >= _BLOCK_CHARS:
@@ -80,6 +82,17 @@ def stage_examples(work: Tokenizing, first: int, end: int) -> Staged:
     writer.add(pa.Table.from_pylist(block, schema=EXAMPLES))
     writer.flush()
     return Staged(writer.pieces, counts)
+
+
+TO_DISTILL, NO_THOUGHT = "to_distill", "no_thought"
+"""Examples that teach to distill, and those of them without a chain of thought."""
+
+
+def _teaches(example: Example) -> list[str]:
+    if not example.turns or example.turns[0] != Turn("system", SYSTEM):
+        return []
+    is_thought = example.turns[-1].content.startswith("<think>")
+    return [TO_DISTILL] if is_thought else [TO_DISTILL, NO_THOUGHT]
 
 
 def _examples(shares: Sequence[Share]) -> Iterator[Example]:

@@ -24,7 +24,13 @@ from mixup.stages.examples import Source, shares_of
 from mixup.stages.manifests import Manifest, commit_stream
 from mixup.stages.pieces import STAGING, Piece, staging
 from mixup.stages.run import RunContext, Stopwatch
-from mixup.stages.staged_examples import Tokenizing, reading_tasks, stage_examples
+from mixup.stages.staged_examples import (
+    NO_THOUGHT,
+    TO_DISTILL,
+    Tokenizing,
+    reading_tasks,
+    stage_examples,
+)
 from mixup.stages.token_index import write_index
 from mixup.stages.token_sets import DUPLICATE, KEPT, TokenSet, set_name, stored_set
 from mixup.stages.waves import writing_tasks
@@ -35,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _PARTITION_BYTES = 128_000_000
 _BLOCK_ROWS = 1024
+_FEW = 0.2
 
 
 def tokenize(context: RunContext, sources: Sequence[Source], encoding: Encoding) -> TokenSet:
@@ -70,6 +77,7 @@ def tokenize(context: RunContext, sources: Sequence[Source], encoding: Encoding)
     )
     with staging(context.workspace, work.folder):
         pieces, totals = _stage(context, work)
+        _warn_of_no_thoughts(totals.pop(NO_THOUGHT, 0), totals.pop(TO_DISTILL, 0))
         totals += commit_stream(
             context.each(tokenize_pieces, work, [(group,) for group in writing_tasks(pieces)]),
             context.committer("tokens"),
@@ -89,6 +97,16 @@ def _stage(context: RunContext, work: Tokenizing) -> tuple[list[Piece], Counter[
         pieces.extend(done.pieces)
         totals.update(done.counts)
     return pieces, totals
+
+
+def _warn_of_no_thoughts(without: int, of: int) -> None:
+    if without > _FEW * of:
+        logger.warning(
+            "tokenize: %d of %d examples that teach to distill have no chain of thought; "
+            "distillation asks for one and refuses a sample without, and a model that learns from "
+            "them leaves it out",
+            *(without, of),
+        )
 
 
 def tokenize_pieces(work: Tokenizing, pieces: Sequence[Piece]) -> Manifest:

@@ -173,6 +173,22 @@ def test_an_rl_record_has_its_instruction_in_its_input_and_no_thought():
     )[-1] == Turn("assistant", "Q: c?\nA: d.")
 
 
+@pytest.mark.parametrize(("without", "is_said"), [(5, True), (1, False)])
+def test_it_is_said_when_pairs_have_no_chain_of_thought(
+    workspace, model, tmp_path, caplog, without: int, is_said: bool
+):
+    records = [
+        {"instruction": "Merge.", "input": f"{n}", "output": "A fact.", "task_type": "para"}
+        | {"cot": "" if n < without else "I merge them."}
+        for n in range(10)
+    ]
+    path = write_rows(tmp_path / "a.jsonl", [*records, *pairs(30)])
+    found = run(workspace, [example_files([path])], model)
+    assert found.counts == {"kept": 40, "duplicate": 0}
+    said = f"{without} of 10 examples that teach to distill have no chain of thought"
+    assert (said in caplog.text) == is_said
+
+
 def test_the_task_of_a_record_may_stand_in_the_name_of_its_file():
     row = {"instruction": "Merge.", "input": "a", "output": "b", "cot": ""}
     assert len(turns_of(row, "mixture", "merged_train_para_noisy")) == 3
