@@ -51,7 +51,7 @@ class EngineConfig(Section):
     """A model that a pool of vLLM engine actors runs, and what each of them asks for."""
 
     model: str = "Qwen/Qwen2.5-1.5B-Instruct"
-    """The model: a folder, a hub id, or `bundled:smollm2`."""
+    """The model: a folder, a hub id, `bundled:smollm2`, or `bundled:distiller`."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     """Sampling temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -3,6 +3,9 @@
 SmolLM2-135M-Instruct comes as one GGUF file. transformers can load it, but not save it again, and
 its tokenizer arrives with a wrong end-of-turn token and pre-tokenizer; ``_convert`` mends all that
 and writes a plain safetensors folder, once per machine.
+
+The distiller is that model, taught the task by ``mixup train-sft``: the package holds its LoRA
+adapter, which is merged once per machine too. ``distiller/README.md`` tells how it was made.
 """
 
 from __future__ import annotations
@@ -12,17 +15,23 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
-from mixup.errors import ModelError
+from mixup.errors import ConfigError, ModelError
+from mixup.models.adapters import load_merged
 
 logger = logging.getLogger(__name__)
 
 MINILM = "bundled:minilm"
 SMOLLM2 = "bundled:smollm2"
+DISTILLER = "bundled:distiller"
+ADAPTER = Path(__file__).parent / "distiller"
+"""Where the package has the adapter of the bundled distiller."""
 _CONVERSION = "v1"
 _END_OF_TURN = "<|im_end|>"
 
@@ -63,18 +72,52 @@ def smollm2_revision() -> str:
 
 def smollm2_folder() -> Path:
     """The safetensors folder of SmolLM2-135M-Instruct, converted at the first call (a minute)."""
+    name = f"smollm2-135m-instruct-{smollm2_revision()[:12]}"
+    return _made_once(name, partial(_convert, smollm2_gguf()))
+
+
+def distiller_revision() -> str:
+    """The revision of the bundled distiller: the base model's, and the adapter's hash.
+
+    Raises:
+        ConfigError: If the package has no adapter.
+    """
+    hasher = blake3(smollm2_revision().encode())
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        path = ADAPTER / name
+        if not path.is_file():
+            raise ConfigError(
+                f"{DISTILLER}: this mixup comes without its adapter ({path} is missing); take "
+                f"{SMOLLM2}, or a distiller that `mixup train-sft` made, by its folder"
+            )
+        hasher.update(path.read_bytes())
+    return hasher.hexdigest(length=16)
+
+
+def distiller_folder() -> Path:
+    """The safetensors folder of the bundled distiller, merged at the first call.
+
+    Raises:
+        ConfigError: If the package has no adapter.
+    """
+    name = f"distiller-{distiller_revision()[:12]}"
+    return _made_once(name, partial(_merge, ADAPTER))
+
+
+def _made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """A model's folder in the cache, which the process that comes first makes."""
     from filelock import FileLock
 
-    folder = cache_folder() / "models" / f"smollm2-135m-instruct-{smollm2_revision()[:12]}"
+    folder = cache_folder() / "models" / name
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            logger.info("converting the bundled SmolLM2 to %s, once", folder)
+            logger.info("making the bundled model %s, once", folder)
             staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
             try:
-                _convert(smollm2_gguf(), staged)
+                make(staged)
                 staged.rename(folder)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
@@ -99,6 +142,14 @@ def _convert(gguf: Path, target: Path) -> None:
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=end, pad_token_id=end)
     model.save_pretrained(target, safe_serialization=True)
     tokenizer.save_pretrained(target)
+
+
+def _merge(adapter: Path, target: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base = smollm2_folder()
+    load_merged(base, adapter).save_pretrained(target, safe_serialization=True)
+    AutoTokenizer.from_pretrained(base).save_pretrained(target)
 
 
 def _mend_tokenizer(tokenizer: Any) -> None:

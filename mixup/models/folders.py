@@ -10,6 +10,17 @@ from blake3 import blake3
 from mixup.errors import ConfigError
 from mixup.models import bundled
 
+_BUNDLED = {
+    bundled.MINILM: bundled.minilm_folder,
+    bundled.SMOLLM2: bundled.smollm2_folder,
+    bundled.DISTILLER: bundled.distiller_folder,
+}
+# Known without making the folder: a run with nothing to do loads no model.
+_REVISIONS = {
+    bundled.SMOLLM2: bundled.smollm2_revision,
+    bundled.DISTILLER: bundled.distiller_revision,
+}
+_TOKENIZER_OF = {bundled.DISTILLER: bundled.SMOLLM2}
 _CONTENT = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
@@ -21,18 +32,15 @@ def model_folder(name: str) -> Path:
     """The local folder of a model, on the machine that calls; a hub id is downloaded once.
 
     Args:
-        name: ``bundled:minilm``, ``bundled:smollm2``, a folder, or a hub id.
+        name: ``bundled:minilm``, ``bundled:smollm2``, ``bundled:distiller``, a folder, or a hub id.
 
     Raises:
         ConfigError: If there is no such model, or it has no safetensors weights.
     """
-    if name == bundled.MINILM:
-        return bundled.minilm_folder()
-    if name == bundled.SMOLLM2:
-        return bundled.smollm2_folder()
+    if name in _BUNDLED:
+        return _BUNDLED[name]()
     if name.startswith("bundled:"):
-        known = f"{bundled.MINILM}, {bundled.SMOLLM2}"
-        raise ConfigError(f"unknown bundled model {name!r}; known: {known}")
+        raise ConfigError(f"unknown bundled model {name!r}; known: {', '.join(_BUNDLED)}")
     folder = Path(name).expanduser()
     found = folder if folder.is_dir() else _from_hub(name)
     if not any(found.rglob("*.safetensors")):
@@ -46,8 +54,8 @@ def model_revision(name: str) -> str:
     Raises:
         ConfigError: As ``model_folder``.
     """
-    if name == bundled.SMOLLM2:
-        return bundled.smollm2_revision()
+    if name in _REVISIONS:
+        return _REVISIONS[name]()
     folder = model_folder(name)
     hasher = blake3()
     for path in sorted(folder.rglob("*")):
@@ -67,7 +75,7 @@ def tokenizer_folder(name: str) -> Path:
         ConfigError: If there is no such model.
     """
     if name.startswith("bundled:"):
-        return model_folder(name)
+        return model_folder(_TOKENIZER_OF.get(name, name))
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else _from_hub(name, (*_TOKENIZER, "config.json"))
 
@@ -78,8 +86,9 @@ def tokenizer_revision(name: str) -> str:
     Raises:
         ConfigError: As ``tokenizer_folder``.
     """
-    if name == bundled.SMOLLM2:
-        return bundled.smollm2_revision()
+    name = _TOKENIZER_OF.get(name, name)
+    if name in _REVISIONS:
+        return _REVISIONS[name]()
     folder = tokenizer_folder(name)
     hasher = blake3()
     for path in sorted({path for pattern in _TOKENIZER for path in folder.glob(pattern)}):
