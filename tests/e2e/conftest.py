@@ -16,8 +16,9 @@ from deltalake import DeltaTable
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "jobs" / "demo.yaml"
 
-# Every cluster is sampled once and shortly: enough to walk the whole job.
+# Every cluster is sampled once and shortly: enough to walk the whole job, with whatever model.
 SHORT = (
+    "distill.model=bundled:smollm2",
     "distill.max_clusters=null",
     "distill.samples=1",
     "distill.structured=none",
@@ -48,7 +49,7 @@ class Job:
         refresh = [sys.executable, "-m", "mixup", "refresh", str(self.config)]
         return [*refresh, place, *self.overrides, *more]
 
-    def run(self, *more: str, timeout_s: float = 280, expect: int = 0, **env: str) -> str:
+    def run(self, *more: str, timeout_s: float = 580, expect: int = 0, **env: str) -> str:
         """Run to the end; the output of stdout and stderr together."""
         done = subprocess.run(
             self.command(*more),

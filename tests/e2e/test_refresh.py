@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from conftest import DEMO, ROOT, SHORT, Job
 
 from mixup.config_file import load_config
@@ -21,6 +22,8 @@ from mixup.refresh_config import RefreshConfig
 from mixup.stages.curate import curate_and_cluster
 from mixup.stages.run import RunContext
 from mixup.workspace import open_workspace
+
+pytestmark = pytest.mark.timeout(600)  # the first test has the whole job before it
 
 DEFECTS = ROOT / "mixup" / "sample" / "defects.jsonl"
 
