@@ -23,7 +23,7 @@ from mixup.stages.run import RunContext
 from mixup.tables import read_files, row_count, snapshot
 from mixup.workspace import Workspace, ensure_workspace
 
-TASK_SECONDS = 0.6
+TASK_SECONDS = 2.0
 
 
 class _Slow:
@@ -54,7 +54,7 @@ def test_a_large_block_reaches_the_driver_in_the_actors_batches():
     seen = [(time.time(), manifest) for manifest in cover_buckets([0], _forty_rows, pool, _note)]
     assert [manifest.counts["rows"] for _, manifest in seen] == [8] * 5
     first, last = seen[0][0], seen[-1][0]
-    assert last - first > 2 * TASK_SECONDS
+    assert last - first > TASK_SECONDS
 
 
 def test_no_bucket_no_ray():
