@@ -98,7 +98,11 @@ def _cut(dataset: Any, rows: int) -> Any:
 
 
 def manifests_of(dataset: Any) -> Iterator[Manifest]:
-    """The manifests of a Ray Data stream, as its tasks end."""
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+    """The manifests of a Ray Data stream, as its tasks end.
+
+    A batch that is fetched ahead is handed on when the next one is there: each would be committed
+    by one too late, and lost with the driver.
+    """
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for text in batch["manifest"].to_pylist():
             yield Manifest.from_json(text)
