@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from mixup.config import RayConfig
 from mixup.errors import ConfigError, ResourceError
@@ -58,26 +59,26 @@ def cluster(config: RayConfig) -> Iterator[None]:
         _start(config)
     try:
         _set_up_data()
-        yield
+        others = _executions()
+        try:
+            yield
+        finally:
+            # One that a stage gave up, and that still asks for something after this process has
+            # left the cluster, can end the process: with exit code 1, at once, without a word.
+            for execution in _executions() - others:
+                execution.shutdown(force=True)
+            if _can_scale():  # else the autoscaler keeps what a stage asked for
+                _request([])
     finally:
-        _end_executions()
-        if _can_scale():  # else the autoscaler keeps what a stage asked for
-            _request([])
         if not joined:
             ray.shutdown()
 
 
-def _end_executions() -> None:
-    """End the executions of Ray Data that a stage gave up, each of which is a thread here.
-
-    One that still asks for something after this process has left the cluster can end the process:
-    Ray does so at once, with exit code 1 and without a word.
-    """
+def _executions() -> set[Any]:
+    """The executions of Ray Data that go on in this process; each is a thread."""
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-    for thread in threading.enumerate():
-        if isinstance(thread, StreamingExecutor):
-            thread.shutdown(force=True)
+    return {thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)}
 
 
 def _start(config: RayConfig) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray.data
 from ray import cloudpickle
 
 from mixup.actors.deaths import CRASHED, Guard
@@ -98,6 +99,19 @@ def test_a_stalled_stage_fails_with_the_actors_last_lines_and_ends_with_its_clus
         assert _executions()  # Ray Data's, which still waits for the actor
     assert "loading shard 3 of 4" in stalled.value.details
     assert not _executions()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_execution_that_was_there_before_a_run_outlives_it():
+    def slowly(row: dict) -> dict:
+        time.sleep(1.0)
+        return row
+
+    rows = iter(ray.data.range(4, override_num_blocks=4).map(slowly, num_cpus=1).iter_rows())
+    found = [next(rows)]
+    with cluster(RayConfig()):
+        pass
+    assert sorted(row["id"] for row in [*found, *rows]) == [0, 1, 2, 3]
 
 
 def _executions() -> list[str]:
