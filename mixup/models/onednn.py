@@ -19,9 +19,9 @@ def multiply_by_onednn(model: nn.Module) -> int:
     """Have every linear layer multiply by oneDNN, and return how many there are.
 
     PyTorch leaves float32 products to MKL, which on processors other than Intel's does without
-    their widest instructions: 100 billion operations a second on a core of an AMD EPYC, where
-    oneDNN does twice as many. ``tests/models/test_onednn.py`` holds the private operator to its
-    word.
+    AVX-512: 100 billion operations a second on a core of an AMD EPYC that has it, where oneDNN does
+    twice as many. On one that has not, both do 60 to 70. ``tests/models/test_onednn.py`` holds the
+    private operator to its word.
 
     A layer stays what it is, with its parameters, but for its class. Layers of a class of their own
     are left alone, and all are where this PyTorch was built without oneDNN.

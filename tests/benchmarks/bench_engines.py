@@ -133,7 +133,7 @@ def _scored(batch: pa.Table, pools: RewardPools | None) -> pa.Table:
     if pools is not None:
         able = [row for row in samples if row["text"]]
         pools.score([score_request(row, row["task"], row["inputs"]) for row in able])
-    counts = {"tokens": sum(row["tokens"] for row in rows)}
+    counts = {"rows": len(rows), "tokens": sum(row["tokens"] for row in rows)}
     return Manifest(counts=counts, spans=sorted(spans)).to_table()
 
 
@@ -143,6 +143,7 @@ def _pool_rate(rows: list[dict], pools: RewardPools | None) -> float:
     work = ActorPool(DistillerEngine, (Distiller(DISTILL, "r", 0),), 1, size, 1.25, 0.0, CALLS)
     source = partial(_blocks, rows=rows, schema=WANTED, size=size)
     found = list(cover_buckets([0], source, work, partial(_scored, pools=pools)))
+    assert sum(manifest.counts.get("rows", 0) for manifest in found) == len(rows)
     spans = [span for manifest in found for span in manifest.spans]
     tokens = sum(manifest.counts.get("tokens", 0) for manifest in found)
     return tokens / (max(end for _, _, end in spans) - min(start for _, start, _ in spans))
@@ -214,8 +215,8 @@ def _rate(answer: dict) -> float:
 def _timed(batch: pa.Table) -> pa.Table:
     if not batch.num_rows:
         return Manifest().to_table()
-    spans = embed_spans(batch)
-    return Manifest(counts={"rows": batch.num_rows}, spans=spans).to_table()
+    done = batch.num_rows - batch["vector"].null_count
+    return Manifest(counts={"rows": done}, spans=embed_spans(batch)).to_table()
 
 
 def _pool_texts() -> list[str]:
@@ -259,6 +260,7 @@ def _embed_rate(rows: list[dict]) -> float:
     work = ActorPool(_EmbedActor, (MINILM,), MINILM.actors, size, MINILM.actor_cpus)
     source = partial(_blocks, rows=rows, schema=_TO_EMBED, size=size)
     found = list(cover_buckets([0], source, work, _timed))
+    assert sum(manifest.counts.get("rows", 0) for manifest in found) == len(rows)
     spans = [span for manifest in found for span in manifest.spans]
     return len(rows) / (max(end for _, _, end in spans) - min(start for _, start, _ in spans))
 

@@ -16,7 +16,8 @@ from deltalake import DeltaTable
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "jobs" / "demo.yaml"
 
-# Every cluster is sampled once and shortly: enough to walk the whole job, with whatever model.
+# Every cluster is sampled once and shortly, by a model that need not be merged first: enough to
+# walk the whole job.
 SHORT = (
     "distill.model=bundled:smollm2",
     "distill.max_clusters=null",
