@@ -6,27 +6,51 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from mixup.models.folders import model_folder
+
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "jobs" / "demo.yaml"
+POOL_ROWS = 150
 
-# Every cluster is sampled once and shortly, by a model that need not be merged first: enough to
-# walk the whole job.
-SHORT = (
-    "distill.model=bundled:smollm2",
-    "distill.max_clusters=null",
-    "distill.samples=1",
-    "distill.structured=none",
-    "distill.max_tokens=24",
-    "distill.batch_clusters=16",
-    "commit_interval_s=0.5",
-)
+_MADE = tempfile.TemporaryDirectory(prefix="mixup-e2e-")
+
+
+@cache
+def shallow_distiller() -> Path:
+    """The bundled model with the first two of its thirty layers, made when it is first asked for.
+
+    The same engine serves it by the same tokens. What it says is of no worth, as is what the whole
+    model says in so few tokens; but it reads all prompts in seconds, which that does in minutes.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    whole, folder = model_folder("bundled:smollm2"), Path(_MADE.name) / "distiller"
+    model = AutoModelForCausalLM.from_pretrained(whole, num_hidden_layers=2, dtype="float32")
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(whole).save_pretrained(folder)
+    return folder
+
+
+def short() -> tuple[str, ...]:
+    """Every cluster is sampled once and shortly: enough to walk the whole job."""
+    return (
+        f"distill.model={shallow_distiller()}",
+        "distill.max_clusters=null",
+        "distill.samples=1",
+        "distill.structured=none",
+        "distill.max_tokens=24",
+        "distill.batch_clusters=16",
+        "commit_interval_s=0.5",
+    )
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -36,13 +60,21 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **offline, **more}
 
 
+def small_pool(folder: Path) -> str:
+    """The override that makes a fifth of the bundled sample the pool."""
+    source = ROOT / "mixup" / "sample" / "pool" / "notes.jsonl"
+    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "pool.jsonl").write_text("".join(lines[:POOL_ROWS]), encoding="utf-8")
+    return f'ingest.paths=["{folder / "pool.jsonl"}"]'
+
+
 @dataclass
 class Job:
     """A refresh in a workspace, started as often as a test likes."""
 
     workspace: Path
     config: Path = DEMO
-    overrides: tuple[str, ...] = SHORT
+    overrides: tuple[str, ...] = field(default_factory=short)
     log: str = field(default="", init=False)
 
     def command(self, *more: str) -> list[str]:

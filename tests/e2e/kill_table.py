@@ -22,18 +22,14 @@ from pathlib import Path
 
 import psutil
 from completeness import check_complete
-from conftest import ROOT, Job
+from conftest import Job, short, small_pool
 from processes import end, members
 
-POOL_ROWS = 150
 RERUNS = 3
 ATTEMPTS, SOONER = 3, 0.7
 WATCH_S = 0.2
-# Every cluster is sampled once, with a few tokens, and every stage has several batches and commits.
-OVERRIDES = (
-    "distill.max_clusters=null",
-    "distill.samples=1",
-    "distill.structured=none",
+# On top of the short form: every stage has several batches and commits, so that it has a middle.
+OFTEN = (
     "distill.max_tokens=16",
     "distill.batch_clusters=4",
     "embed.batch_rows=32",
@@ -154,8 +150,9 @@ class Kill:
     wrong: str
 
 
-def undisturbed(job: Job) -> Undisturbed:
-    """Run a job to its end and watch which processes are there when."""
+def undisturbed(folder: Path) -> Undisturbed:
+    """Run the job, on a small pool, to its end and watch which processes are there when."""
+    job = Job(folder / "whole", overrides=(*short(), *OFTEN, small_pool(folder)))
     run = Watched(job.start())
     seen: dict[str, tuple[float, float]] = {}
     try:
@@ -264,21 +261,20 @@ def _difference(job: Job, whole: Job) -> str:
 
 def kill_table(
     folder: Path,
+    whole: Undisturbed,
     kills: int,
     seed: int,
     show: Callable[[str], object],
     kinds: Sequence[str] = tuple(VICTIMS),
 ) -> list[Kill]:
-    """Kill so many times, showing a line for each."""
-    config = small_job(folder)
-    whole = undisturbed(Job(folder / "whole", config=config, overrides=OVERRIDES))
+    """Kill the job that was once left alone so many times, showing a line for each."""
     show(f"undisturbed: {whole.seconds:.0f} s; seed {seed}")
     show(f"{'#':>3}  {'victim':<8}{'moment':<20}{'reruns':>6}{'seconds':>9}  outcome; the run")
     done = []
     for number, (victim, share) in enumerate(draw(kills, seed, kinds), 1):
         kill = None
         for attempt in range(ATTEMPTS):  # a run that was faster ended before its victim was there
-            job = Job(folder / f"{number}-{attempt}", config=config, overrides=OVERRIDES)
+            job = Job(folder / f"{number}-{attempt}", overrides=whole.job.overrides)
             kill = kill_once(job, whole, victim, share * SOONER**attempt, seed + number)
             if kill.name:
                 break
@@ -291,18 +287,6 @@ def kill_table(
     return done
 
 
-def small_job(folder: Path) -> Path:
-    """The demo's config with a cut of the bundled sample as its pool."""
-    source = ROOT / "mixup" / "sample" / "pool" / "notes.jsonl"
-    pool = folder / "pool.jsonl"
-    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
-    pool.write_text("".join(lines[:POOL_ROWS]), encoding="utf-8")
-    demo = (ROOT / "jobs" / "demo.yaml").read_text(encoding="utf-8")
-    config = folder / "kills.yaml"
-    config.write_text(demo.replace("bundled:sample", str(pool)), encoding="utf-8")
-    return config
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if an outcome is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -310,8 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="mixup-kills-") as folder:
+        whole = undisturbed(Path(folder))
         done = kill_table(
-            Path(folder), asked.kills, asked.seed, lambda line: print(line, flush=True)
+            Path(folder), whole, asked.kills, asked.seed, lambda line: print(line, flush=True)
         )
     wrong = sum(bool(kill.wrong) for kill in done)
     mild = [kill for kill in done if kill.victim in ("worker", "engine")]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from chat_server import Reply, Request, chat_server, rates, says
-from conftest import SHORT, Job
+from conftest import Job, short
 
 TOPICS = ("a kite", "a kettle", "a compass", "a lantern", "an anchor", "a violin", "a telescope")
 ROWS = 56
 
 
 def make_pool(path: Path) -> None:
-    """Rows in pairs that say nearly the same, so that poor ones make clusters."""
+    """Rows that say nearly the same, in seven groups."""
     rows = [
         {
             "instruction": f"Tell me what {TOPICS[n % 7]} is for, in {n // 14 + 3} words.",
@@ -44,10 +44,9 @@ def job_of(folder: Path, rate: dict) -> Job:
     more = (
         f'ingest.paths=["{folder / "pool.jsonl"}"]',
         f"rate={json.dumps(rate)}",
-        "distill.max_clusters=4",
-        "distill.max_tokens=16",
+        "cluster.max_tokens=1",  # no cluster, so that none need be distilled
     )
-    return Job(folder / "workspace", overrides=(*SHORT, *more))
+    return Job(folder / "workspace", overrides=(*short(), *more))
 
 
 @pytest.mark.slow
@@ -97,7 +96,7 @@ def test_a_judged_pool_over_three_nights(tmp_path: Path):
         assert server.requests == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_a_pool_judged_by_an_engine_of_the_cluster(tmp_path: Path):
     """The bundled model, held to the form by a pattern: every row gets a whole rating."""

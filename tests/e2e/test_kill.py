@@ -13,22 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 from completeness import check_complete, texts_of
-from conftest import SHORT, Job
-from kill_table import kill_table
+from conftest import Job
+from kill_table import Undisturbed, kill_table, undisturbed
 from processes import end, members, survivors
 
 from mixup.commits import last_completion
 from mixup.tables import row_count
 from mixup.workspace import Workspace
 
-# Small batches and frequent commits: a stage of seconds has a middle in which it can be killed.
-OFTEN = (
-    *SHORT,
-    "embed.batch_rows=64",
-    "distill.batch_clusters=8",
-    "distill.max_tokens=16",
-    "commit_interval_s=0.2",
-)
 # Ray's agent spends a minute on a report to a server that died with the driver, before it ends too.
 FATE_SHARING_S = 120.0
 
@@ -52,6 +44,12 @@ class Killed:
         left = survivors(self.process, self.family, timeout_s=FATE_SHARING_S)
         assert not left, left
         return self.process.communicate()[0]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """A run that nothing was done to."""
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture
@@ -94,18 +92,18 @@ def terminate_amid(job: Job, held: int, started: list[subprocess.Popen[str]]) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_runs_that_are_ended_lose_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]):
+def test_runs_that_are_ended_lose_nothing(
+    whole: Undisturbed, tmp_path: Path, started: list[subprocess.Popen[str]]
+):
     """Killed amid embedding, then amid distillation, then asked to end: nothing shows it.
 
     The runs that are killed distill in batches of another size than the one that is not. Every
     request has a seed of its own, and in float32 on a CPU all texts were the same none the less;
     a batch may round differently, though, and a token flip, so that a few are allowed to differ.
     """
-    whole = Job(tmp_path / "whole", overrides=OFTEN)
-    whole.run(timeout_s=400)
-    records, clusters = whole.rows("records"), whole.rows("clusters")
-
-    job = Job(tmp_path / "killed", overrides=(*OFTEN, "distill.batch_clusters=6"))
+    records, clusters = whole.job.rows("records"), whole.job.rows("clusters")
+    in_threes = (*whole.job.overrides, "distill.batch_clusters=3")
+    job = Job(tmp_path / "killed", overrides=in_threes)
     embedding = kill_amid(job, "embed", "embeddings", started)
     assert 0 < embedding.rows < records
     distilling = kill_amid(job, "distill", "samples", started)
@@ -124,8 +122,8 @@ def test_runs_that_are_ended_lose_nothing(tmp_path: Path, started: list[subproce
     distilled = job.stage("distill")
     assert distilled is not None
     assert distilled["rows_in"] == clusters - len(held)
-    check_complete(job, whole)
-    texts, expected = texts_of(job), texts_of(whole)
+    check_complete(job, whole.job)
+    texts, expected = texts_of(job), texts_of(whole.job)
     assert {key: texts[key] for key in held} == held
     assert sum(texts[key] == expected[key] for key in texts) >= 0.95 * len(texts)
 
@@ -138,9 +136,9 @@ def test_runs_that_are_ended_lose_nothing(tmp_path: Path, started: list[subproce
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_one_of_each_is_killed_and_nothing_is_lost(tmp_path: Path):
-    """A worker, the engine and a raylet: the short form of `make kills`."""
-    kinds = ("worker", "engine", "raylet")
-    kills = kill_table(tmp_path, kills=3, seed=2, show=print, kinds=kinds)
+def test_one_of_each_is_killed_and_nothing_is_lost(whole: Undisturbed, tmp_path: Path):
+    """The engine and a raylet: the short form of `make kills`."""
+    kinds = ("engine", "raylet")
+    kills = kill_table(tmp_path, whole, kills=2, seed=2, show=print, kinds=kinds)
     assert {kill.victim for kill in kills} == set(kinds)
     assert not [kill for kill in kills if kill.wrong]

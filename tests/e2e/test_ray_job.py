@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SHORT, Job, environment
+from conftest import ROOT, Job, environment, short, small_pool
 from processes import end
 
 from mixup.models.bundled import cache_folder
@@ -131,7 +131,7 @@ def wait_for(cluster: Head, process: subprocess.Popen[str], log: Path) -> None:
 def test_a_submitted_job_makes_a_release(head: Head, tmp_path: Path):
     """A relative workspace lies in MIXUP_ROOT, which the job gets by its runtime environment."""
     job = Job(tmp_path / "nightly")
-    overrides = (*SHORT, "distill.max_clusters=16")
+    overrides = (*short(), small_pool(tmp_path), "distill.max_clusters=16")
     done = head.submit(
         *REFRESH,
         "workspace=nightly",

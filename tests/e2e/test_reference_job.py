@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SHORT, Job, environment
+from conftest import ROOT, Job, environment, short, small_pool
 
 CONFIG = ROOT / "jobs" / "reference.yaml"
 
@@ -31,15 +31,17 @@ def build(workspace: Path, *more: str) -> str:
 @pytest.mark.slow
 def test_a_refresh_takes_a_built_library_and_refuses_a_damaged_one(tmp_path):
     workspace = tmp_path / "library"
-    said = build(workspace)
+    pool = small_pool(tmp_path)
+    said = build(workspace, pool)
     folder = json.loads((workspace / "libraries" / "current.json").read_text())["library"]
     library = workspace / "libraries" / folder
     assert str(library) in said
     manifest = json.loads((library / "manifest.json").read_text())
     assert manifest["counts"]["rows_in"] == sum(manifest["fates"].values())
-    assert "nothing to do" in build(workspace)
+    assert "nothing to do" in build(workspace, pool)
 
-    few = (*SHORT, f'rate.library=["{workspace}"]', "distill.max_clusters=8", "select.size=20")
+    read = f'rate.library=["{workspace}"]'
+    few = (*short(), pool, read, "distill.max_clusters=8", "select.size=20")
     job = Job(tmp_path / "refresh", overrides=few)
     job.run()
     (reference,) = (one for one in job.manifest()["models"] if one["role"] == "reference")

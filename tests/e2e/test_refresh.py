@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import DEMO, ROOT, SHORT, Job
+from conftest import DEMO, ROOT, Job, short
 
 from mixup.config_file import load_config
 from mixup.lock import acquire
@@ -175,7 +175,7 @@ def test_many_cells_come_to_the_same_whoever_does_them_and_when(demo: Job, tmp_p
     assert stage["extra"]["cells"] == stage["extra"]["cells_done"] >= 8
     here = Job(tmp_path / "here")
     shutil.copytree(demo.workspace, here.workspace)
-    plan = make_plan(load_config(RefreshConfig, str(DEMO), [*SHORT, *cells]))
+    plan = make_plan(load_config(RefreshConfig, str(DEMO), [*short(), *cells]))
     workspace = open_workspace(str(here.workspace))
     with acquire(workspace, "here") as lease:
         context = RunContext(

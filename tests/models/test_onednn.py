@@ -46,6 +46,21 @@ def test_what_is_frozen_gets_no_gradient_and_passes_one_on():
         layer(x)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_weights_give_the_same_products(shape: tuple[int, ...], bias: bool):
+    torch.manual_seed(0)
+    plain = nn.Linear(48, 80, bias=bias)
+    ours = copy.deepcopy(plain)
+    multiply_by_onednn(ours, frozen=True)
+    x = torch.randn(*shape, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), plain(x), rtol=1e-5, atol=1e-4)
+        half = copy.deepcopy(plain).to(torch.bfloat16)
+        multiply_by_onednn(half, frozen=True)
+        assert half(x.to(torch.bfloat16)).dtype == torch.bfloat16
+
+
 def test_layers_keep_their_parameters_and_other_classes_are_left_alone():
     class Special(nn.Linear):
         """A layer with a product of its own."""

@@ -34,7 +34,7 @@ def written(answer: str) -> str:
     return f"<think>\nBoth say this.\n</think>\n\n<answer>\n{answer}\n</answer>"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pools(ray_cluster: None) -> RewardPools:
     settings = RewardSettings(
         mode="soft",

@@ -31,7 +31,7 @@ from mixup.training.grpo.rollouts import TABLE
 from mixup.training_config import SftConfig
 from mixup.workspace import open_workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
 
 MINILM = {"model": "bundled:minilm", "actor_cpus": 1.0}
 SAMPLES = 2

@@ -101,7 +101,7 @@ def test_too_many_examples_left_out_is_said(ray_cluster, tiny_model, examples, t
         train_sft(config)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_loss_that_is_no_number_ends_the_run_at_once(ray_cluster, tiny_model, examples, tmp_path):
     config = tiny_config(
         tmp_path / "w",

@@ -50,7 +50,7 @@ def release(workspace: Workspace, name: str, originals: list[Row]) -> None:
     point_to(workspace, name, name)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_current_release_of_a_workspace_is_learned(refreshed, tiny_model, examples, tmp_path):
     config = tiny_config(

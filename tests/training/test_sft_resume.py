@@ -1,4 +1,4 @@
-"""A worker or the job killed with SIGKILL: the run ends as an undisturbed one, to the bit."""
+"""A node, a worker or the job is killed: the run ends as an undisturbed one, to the bit."""
 
 from __future__ import annotations
 
@@ -106,6 +106,23 @@ def assert_same(one: dict[str, object], other: dict[str, object]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_node_that_is_killed_changes_nothing(undisturbed, two_nodes, model, examples, tmp_path):
+    """Two nodes with a worker each; one is killed, and another one takes its place."""
+    nodes = two_nodes(1)  # so that each has room for one worker
+    job = write_job(tmp_path, model, examples, ray={"address": nodes.address})
+    process = start("train-sft", job)
+    try:
+        wait_for_step(process, tmp_path / "w", 12)
+        nodes.do("kill")
+        nodes.do("add")
+        finish(process)
+    finally:
+        end(process)
+    assert_same(state(undisturbed), state(tmp_path))
+
+
+@pytest.mark.thorough  # the killed node takes its worker with it
 @pytest.mark.timeout(600)
 def test_a_killed_worker_changes_nothing(undisturbed, model, examples, tmp_path):
     process = start("train-sft", write_job(tmp_path, model, examples))

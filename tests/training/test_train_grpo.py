@@ -159,15 +159,10 @@ def wait_until_free(cpus: float) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "overrides",
-    [
-        pytest.param(
-            ("workers.count=1", "engines.count=2", "engines.cpus=0.25"),
-            marks=pytest.mark.thorough,
-        ),
-        pytest.param(("zero.stage=3",), marks=pytest.mark.slow),
-    ],
+    [("workers.count=1", "engines.count=2", "engines.cpus=0.25"), ("zero.stage=3",)],
 )
 def test_the_same_is_learned_however_it_is_divided(trained, distiller, pairs, tmp_path, overrides):
     config = grpo_config(tmp_path / "w", distiller, pairs, *overrides)
