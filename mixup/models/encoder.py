@@ -91,7 +91,7 @@ class SentenceEncoder:
         self._encode_tokens = encode_tokens or (GPU_TOKENS if on_gpu else CPU_TOKENS)
         if not on_gpu:
             keep_freed_memory()
-            multiply_by_onednn(self._model)
+            multiply_by_onednn(self._model, frozen=True)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Encode texts in batches of like length."""

@@ -15,7 +15,11 @@ _PRIMITIVES = 64
 variable at the first one. By default it is 1,024, and no two batches have the same shape."""
 
 
-def multiply_by_onednn(model: nn.Module) -> int:
+_PACKED_FOR = 2048
+"""Rows of a product that packed weights are laid out for; with any other number they work too."""
+
+
+def multiply_by_onednn(model: nn.Module, *, frozen: bool = False) -> int:
     """Have every linear layer multiply by oneDNN, and return how many there are.
 
     PyTorch leaves float32 products to MKL, which on processors other than Intel's does without
@@ -25,6 +29,11 @@ def multiply_by_onednn(model: nn.Module) -> int:
 
     A layer stays what it is, with its parameters, but for its class. Layers of a class of their own
     are left alone, and all are where this PyTorch was built without oneDNN.
+
+    Args:
+        model: The model.
+        frozen: Its weights never change again and need no gradients. They are packed once, in a
+            copy, as oneDNN otherwise does for each product.
     """
     import torch
     from torch import nn
@@ -35,6 +44,10 @@ def multiply_by_onednn(model: nn.Module) -> int:
     found = [layer for layer in model.modules() if type(layer) is nn.Linear]
     for layer in found:
         layer.__class__ = onednn_linear()
+        if frozen and layer.weight.dtype == torch.float32:
+            layer.packed_OI = torch.ops.mkldnn._reorder_linear_weight(
+                layer.weight.detach(), _PACKED_FOR
+            )
     return len(found)
 
 
@@ -78,11 +91,15 @@ def onednn_linear() -> type[nn.Linear]:
     class OneDnnLinear(nn.Linear):
         """``nn.Linear`` by oneDNN where all is float32, and by PyTorch where it is not."""
 
+        packed_OI: torch.Tensor | None = None
+
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             """(..., in) → (..., out)."""
             is_float = input.dtype == self.weight.dtype == torch.float32
             if not is_float or not input.numel():
                 return super().forward(input)
+            if self.packed_OI is not None:
+                return product(input, self.packed_OI, self.bias)
             return Product.apply(input, self.weight, self.bias)
 
     return OneDnnLinear
