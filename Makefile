@@ -29,7 +29,7 @@ test-slow: setup  ## run the slow tests alone
 	if [ $$status -eq 5 ]; then echo "test-slow: no slow test was selected, so none was run"; \
 	else exit $$status; fi
 
-test-thorough: setup  ## further variants of the slow tests, of training above all
+test-thorough: setup  ## variants of the slow tests, and the chain of all jobs
 	$(PYTEST) -m "thorough and not gpu" --durations=10 $(ARGS)
 
 lint: setup lint-ruff lint-format lint-types  ## ruff check, ruff format --check, pyright
