@@ -28,7 +28,7 @@ def build(workspace: Path, *more: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_refresh_takes_a_built_library_and_refuses_a_damaged_one(tmp_path):
     workspace = tmp_path / "library"
     pool = small_pool(tmp_path)
