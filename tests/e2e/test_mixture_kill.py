@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, small_pool
 from deltalake import DeltaTable
 from processes import end, members, survivors
 
@@ -18,12 +18,13 @@ from mixup.tables import row_count
 from mixup.workspace import Workspace
 
 JOB = ROOT / "jobs" / "mixture.yaml"
-OFTEN = ("embed.batch_rows=64", "commit_interval_s=0.2", "embed.actor_cpus=1.0")
+OFTEN = ("embed.batch_rows=32", "commit_interval_s=0.2", "embed.actor_cpus=1.0")
 
 
 def command(workspace: Path) -> list[str]:
+    """The job with a small pool, which lies beside the workspace."""
     job = [sys.executable, "-m", "mixup", "build-mixture", str(JOB)]
-    return [*job, f"workspace={workspace}", *OFTEN]
+    return [*job, f"workspace={workspace}", small_pool(workspace.parent), *OFTEN]
 
 
 def run(workspace: Path) -> str:
@@ -50,6 +51,7 @@ def pairs(workspace: Path) -> dict[str, tuple]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_job_comes_to_the_same_pairs_and_then_has_nothing_to_do(tmp_path):
     run(tmp_path / "whole")
     killed = tmp_path / "killed"
