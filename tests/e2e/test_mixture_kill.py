@@ -21,15 +21,14 @@ JOB = ROOT / "jobs" / "mixture.yaml"
 OFTEN = ("embed.batch_rows=32", "commit_interval_s=0.2", "embed.actor_cpus=1.0")
 
 
-def command(workspace: Path) -> list[str]:
-    """The job with a small pool, which lies beside the workspace."""
+def command(workspace: Path, pool: str) -> list[str]:
     job = [sys.executable, "-m", "mixup", "build-mixture", str(JOB)]
-    return [*job, f"workspace={workspace}", small_pool(workspace.parent), *OFTEN]
+    return [*job, f"workspace={workspace}", pool, *OFTEN]
 
 
-def run(workspace: Path) -> str:
+def run(workspace: Path, pool: str) -> str:
     done = subprocess.run(
-        command(workspace),
+        command(workspace, pool),
         env=environment(),
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -53,10 +52,11 @@ def pairs(workspace: Path) -> dict[str, tuple]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_job_comes_to_the_same_pairs_and_then_has_nothing_to_do(tmp_path):
-    run(tmp_path / "whole")
+    pool = small_pool(tmp_path)
+    run(tmp_path / "whole", pool)
     killed = tmp_path / "killed"
     process = subprocess.Popen(
-        command(killed),
+        command(killed, pool),
         env=environment(),
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -75,13 +75,13 @@ def test_a_killed_job_comes_to_the_same_pairs_and_then_has_nothing_to_do(tmp_pat
         assert not (left := survivors(process, family, timeout_s=120.0)), left
     finally:
         end(process)
-    log = run(killed)
+    log = run(killed, pool)
     assert "teach: nothing to do" in log
     assert "embed: started" in log
     assert 0 < kept < row_count(Workspace(str(killed)), "embeddings")
     assert pairs(killed) == pairs(tmp_path / "whole")
     start = time.monotonic()
-    log = run(killed)
+    log = run(killed, pool)
     assert "nothing to do" in log
     assert "embed" not in log
     print(f"a run with nothing to do took {time.monotonic() - start:.1f} s")
