@@ -148,7 +148,8 @@ _BY_UID = ("embeddings", "records", "ratings", "curation")
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """The demo job, run once in a short form."""
-    job = Job(tmp_path_factory.mktemp("demo") / "workspace")
+    """The demo job, run once in a short form, whose engine has work left when rewards begin."""
+    longer = ("distill.batch_clusters=4", "distill.max_tokens=64")
+    job = Job(tmp_path_factory.mktemp("demo") / "workspace", overrides=(*short(), *longer))
     job.log = job.run()
     return job
