@@ -34,7 +34,9 @@ def shallow_distiller() -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     whole, folder = model_folder("bundled:smollm2"), Path(_MADE.name) / "distiller"
-    model = AutoModelForCausalLM.from_pretrained(whole, num_hidden_layers=2, dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(whole, dtype="float32")
+    model.model.layers = model.model.layers[:2]
+    model.config.num_hidden_layers = 2
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(whole).save_pretrained(folder)
     return folder
