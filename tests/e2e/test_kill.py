@@ -137,8 +137,8 @@ def test_runs_that_are_ended_lose_nothing(
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_one_of_each_is_killed_and_nothing_is_lost(whole: Undisturbed, tmp_path: Path):
-    """The engine and a raylet: the short form of `make kills`."""
-    kinds = ("engine", "raylet")
-    kills = kill_table(tmp_path, whole, kills=2, seed=2, show=print, kinds=kinds)
+    """A worker, the engine and a raylet: the short form of `make kills`."""
+    kinds = ("worker", "engine", "raylet")
+    kills = kill_table(tmp_path, whole, kills=3, seed=2, show=print, kinds=kinds)
     assert {kill.victim for kill in kills} == set(kinds)
     assert not [kill for kill in kills if kill.wrong]
