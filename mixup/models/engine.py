@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mixup.errors import EngineDied
+from mixup.models.cpu_sampling import sample_by_inversion
 from mixup.models.folders import model_folder
 from mixup.models.memory import keep_freed_memory
 from mixup.rater_config import EngineConfig
@@ -125,7 +126,11 @@ class VllmEngine:
         from vllm import LLM
 
         settings = self._settings
-        own = _gpu_options(settings) if settings.engine_gpus > 0 else _cpu_options(settings)
+        if settings.engine_gpus > 0:
+            own = _gpu_options(settings)
+        else:
+            own = _cpu_options(settings)
+            sample_by_inversion()
         all_options: dict[str, Any] = {
             "max_model_len": settings.context_tokens,
             "distributed_executor_backend": "uni",
@@ -234,8 +239,12 @@ def _cpu_options(settings: EngineConfig) -> dict[str, Any]:
         "dtype": "float32",
         "enforce_eager": True,
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(settings.context_tokens, 4096),
+        # 4,096 take a twentieth longer: more than the caches hold goes from layer to layer.
+        "max_num_batched_tokens": max(settings.context_tokens, 2048),
         "max_num_seqs": 64,
+        # Prompts of a task begin with the same hundred tokens and more. What is shared is read once
+        # by whole blocks, and by default a block on a CPU is 128 tokens: none of them.
+        "block_size": 32,
         # On a CPU this is a share of the machine's memory, checked when the engine starts.
         "gpu_memory_utilization": min(0.9, max(0.05, (settings.engine_memory_gb + 1.0) / total_gb)),
     }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 from mixup.errors import EngineDied
+from mixup.models import cpu_sampling
 from mixup.models.generator import Generation, GenerationRequest, VllmGenerator
 from mixup.refresh_config import DistillConfig
 
@@ -44,6 +47,30 @@ def test_calls_at_the_same_time_get_what_they_would_get_alone(engine: VllmGenera
     assert [len(found) for found in together] == [5, 3, 1]
     assert all(isinstance(one, Generation) and one.tokens <= 12 for one in together[0])
     assert engine.generate([]) == []
+
+
+def test_tokens_are_drawn_by_inversion(engine: VllmGenerator, monkeypatch: pytest.MonkeyPatch):
+    """The method of vLLM that does it is a private one; a release may move it."""
+    draw, rows = cpu_sampling.drawn_tokens, []
+
+    def noted(probabilities: torch.Tensor, generators: Any) -> torch.Tensor:
+        rows.append((len(probabilities), len(generators)))
+        return draw(probabilities, generators)
+
+    monkeypatch.setattr(cpu_sampling, "drawn_tokens", noted)
+    made = engine.generate(requests(3, first=20))
+    assert sum(count for count, _ in rows) >= sum(one.tokens for one in made)
+    assert all(count == seeds for count, seeds in rows)  # each draws from its own seed
+
+
+def test_what_prompts_share_is_read_once(engine: VllmGenerator):
+    """A task's prompts share little more than a hundred tokens: a block must be smaller."""
+    shared = list(range(1000, 1070))
+    asked = [GenerationRequest([*shared, last], seed=last) for last in (5, 6)]
+    _, second = (
+        engine._engine.complete([one.prompt_ids], [engine._sampling(one)])[0] for one in asked
+    )
+    assert second.num_cached_tokens == 64
 
 
 def test_a_failed_engine_says_so_to_every_caller(engine: VllmGenerator):
