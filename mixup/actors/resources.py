@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from mixup.actors import ray_data
 from mixup.config import RayConfig
 from mixup.errors import ConfigError, ResourceError
 from mixup.interrupts import same_signals
@@ -58,27 +57,20 @@ def cluster(config: RayConfig) -> Iterator[None]:
     if not joined:
         _start(config)
     try:
-        _set_up_data()
-        others = _executions()
+        ray_data.set_up()
+        others = ray_data.executions()
         try:
             yield
         finally:
             # One that a stage gave up, and that still asks for something after this process has
             # left the cluster, can end the process: with exit code 1, at once, without a word.
-            for execution in _executions() - others:
+            for execution in ray_data.executions() - others:
                 execution.shutdown(force=True)
             if _can_scale():  # else the autoscaler keeps what a stage asked for
                 _request([])
     finally:
         if not joined:
             ray.shutdown()
-
-
-def _executions() -> set[Any]:
-    """The executions of Ray Data that go on in this process; each is a thread."""
-    from ray.data._internal.execution.streaming_executor import StreamingExecutor
-
-    return {thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)}
 
 
 def _start(config: RayConfig) -> None:
@@ -91,6 +83,10 @@ def _start(config: RayConfig) -> None:
         if address:
             ray.init(address=address, log_to_driver=False, runtime_env=environment)
             return
+        # Nobody reads what these daemons gather in a cluster of one run, and they take a hundredth
+        # of two cores from the engines on them: new log files are looked for ten times a second.
+        for name, value in _SELDOM.items():
+            os.environ.setdefault(name, value)
         ray.init(
             address="local",
             num_cpus=config.cpus,
@@ -102,8 +98,11 @@ def _start(config: RayConfig) -> None:
         )
 
 
-_INIT_DEATHS = 2
-_LOOK_S = 0.3
+_SELDOM = {
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "30",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+}
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "MIXUP_CACHE", "MIXUP_ROOT", "TOKENIZERS_PARALLELISM")
 
 
@@ -116,23 +115,6 @@ def _passed_on() -> dict[str, str]:
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     given = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ.keys() - given}
-
-
-def _set_up_data() -> None:
-    """Ray Data's own bars and chatter off, since mixup shows progress by stage; its actors last."""
-    import ray.data
-    from ray.data._internal.execution import streaming_executor_state
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.enable_operator_progress_bars = False
-    context.print_on_execution_start = False
-    # An actor that is killed while it loads its model is replaced too.
-    context.max_consecutive_actor_init_deaths = _INIT_DEATHS
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
-    # Ray Data looks at its tasks so often, whether or not one has ended, and each look is a call to
-    # an actor besides: ten times a second take a twelfth of two cores from the engines on them.
-    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = _LOOK_S
 
 
 def check_place(workspace: Workspace, *, shared: bool) -> None:

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from ray import cloudpickle
+from ray.data._internal.execution import streaming_executor_state as module
 
+from mixup.actors.ray_data import Looks
 from mixup.commits import Completion, write_by_bucket
 from mixup.cover import uncovered
 from mixup.lock import acquire
@@ -189,13 +193,36 @@ def test_the_driver_does_not_grow_with_the_pool(tmp_path: Path):
     assert growth_mb < 50
 
 
+class _Sleeper:
+    """Takes seconds, in which nothing else happens."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        time.sleep(6)
+        return batch
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_driver_looks_ever_later_while_nothing_changes(monkeypatch: pytest.MonkeyPatch):
+    """``Looks`` sets a private constant of Ray Data's; a release may move it."""
+    looks: list[tuple[float, float]] = []
+    step = Looks.on_execution_step
+
+    def noted(self: Looks, executor: Any) -> None:
+        step(self, executor)
+        looks.append((time.monotonic(), module.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S))
+
+    monkeypatch.setattr(Looks, "on_execution_step", noted)
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
+    pool = ActorPool(_Sleeper, (), 1, 40, 1.0)
+    assert len(list(cover_buckets([0], _forty_rows, pool, _note))) == 1
+    waits = [wait for _, wait in looks]
+    assert waits[0] == min(waits) == pytest.approx(0.1)
+    assert max(waits) == pytest.approx(1.0)
+    late = [after - before for (before, wait), (after, _) in pairwise(looks) if wait >= 1.0]
+    assert late
+    assert max(late) > 0.9  # it is what Ray Data waits, unless something ends
+    assert waits[-1] < 1.0  # the end of the task, and of those after it, has it look often again
+
+
 if __name__ == "__main__":
     main()
-
-
-def test_the_time_between_looks_is_the_one_that_ray_data_reads():
-    """``mixup.actors.resources`` sets it on Ray Data's module; a release may move it."""
-    from ray.data._internal.execution import streaming_executor_state as module
-
-    assert "WAIT_FOR_TASK_COMPLETION_TIMEOUT_S" in module.process_completed_tasks.__code__.co_names
-    assert isinstance(module.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S, float)
