@@ -22,8 +22,9 @@ def set_up() -> None:
     context.print_on_execution_start = False
     # An actor that is killed while it loads its model is replaced too.
     context.max_consecutive_actor_init_deaths = _INIT_DEATHS
-    if Looks not in context.custom_execution_callback_classes:
-        context.custom_execution_callback_classes.append(Looks)
+    callbacks: list[Any] = context.custom_execution_callback_classes  # it looks like one
+    if Looks not in callbacks:
+        callbacks.append(Looks)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
 
 
