@@ -2,6 +2,7 @@
 # Sets up mixup's environment from the locks in this folder. The Makefile, CI and both Dockerfiles
 # run this one script; `docker/install.sh --help` says how.
 set -euo pipefail
+SECONDS=0  # one of this name may be in the environment, from `make fuzz SECONDS=600`
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
