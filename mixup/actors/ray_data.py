@@ -40,8 +40,9 @@ class Looks:
 
     Ray Data looks ten times a second, whether or not a task has ended, and each look asks several
     actors: a twelfth of two cores, which the engines on them lack. Here it waits a tenth of the
-    time for which nothing has changed, from a tenth of a second to a second: what ends is seen at
-    once where tasks are short, and never later than by a tenth of what it took.
+    time for which nothing has changed, from a tenth of a second to a second: what ends is seen
+    later by a tenth of what it took at most, or by as little as before. The wait is one for the
+    whole process; of two executions at a time the last to look decides.
     """
 
     def __init__(self) -> None:

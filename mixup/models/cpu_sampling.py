@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mixup.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,6 +20,7 @@ def sample_by_inversion() -> None:
     does so, 49,152 times for each token of SmolLM2: a ninth of the engine's time. The replaced
     method is a private one; ``tests/ray/test_engine.py`` holds it to its word.
     """
+    import torch
     from vllm.v1.sample.ops import topk_topp_sampler as vllm
 
     def forward_cpu(
@@ -27,13 +30,15 @@ def sample_by_inversion() -> None:
         k: torch.Tensor | None,
         p: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The tokens, (B,), and what of the logits vLLM was asked to give back; as the original."""
         kept_BV = vllm.apply_top_k_top_p(logits, k, p)
         returned = None
         if self.logprobs_mode == "processed_logits":
             returned = kept_BV
         elif self.logprobs_mode == "processed_logprobs":
-            returned = kept_BV.log_softmax(dim=-1)
-        return drawn_tokens(kept_BV.softmax(dim=-1), generators), returned
+            returned = kept_BV.log_softmax(dim=-1, dtype=torch.float32)
+        probabilities_BV = kept_BV.softmax(dim=-1, dtype=torch.float32)
+        return drawn_tokens(probabilities_BV, generators), returned
 
     vllm.TopKTopPSampler.forward_cpu = forward_cpu
 
@@ -52,6 +57,10 @@ def drawn_tokens(
 
     Returns:
         (B,), int64.
+
+    Raises:
+        ModelError: If a row's probabilities have no positive, finite sum, as those of a model with
+            NaN among its weights: there is no token to draw.
     """
     import torch
 
@@ -60,6 +69,8 @@ def drawn_tokens(
         draws_B1[row] = torch.rand(1, dtype=torch.float64, generator=generator)
     sums_BV = probabilities_BV.cumsum(dim=-1, dtype=torch.float64)
     total_B1 = sums_BV[:, -1:]
+    if not bool(((total_B1 > 0) & total_B1.isfinite()).all()):
+        raise ModelError(f"no token can be drawn: probabilities sum to {total_B1.squeeze(-1)}")
     below_total = torch.nextafter(total_B1, torch.zeros_like(total_B1))
     at_B1 = torch.minimum(draws_B1 * total_B1, below_total)
     return torch.searchsorted(sums_BV, at_B1, right=True).squeeze(-1)

@@ -65,7 +65,10 @@ def run_once(script: str, given: Any) -> Any:
 
 
 class _BareVllm:
-    """``vllm.LLM.generate``, all prompts at once, with the settings that the engine actor has."""
+    """``vllm.LLM.generate``, all prompts at once, with the settings that the engine actor has.
+
+    Tokens are drawn as vLLM draws them, not as our engines do (``mixup.models.cpu_sampling``).
+    """
 
     def __init__(self) -> None:
         from mixup.models.engine import _cpu_options, _set_cpu_environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mixup.errors import ModelError
 from mixup.models.cpu_sampling import drawn_tokens
 
 
@@ -48,3 +49,9 @@ def test_the_largest_random_number_draws_the_last_possible_word(monkeypatch):
             torch, "rand", lambda *size, number=number, **_: torch.full(size, number).double()
         )
         assert drawn_tokens(probabilities, {}).tolist() == wanted
+
+
+@pytest.mark.parametrize("row", [[0.0, 0.0], [float("nan"), 0.5], [float("inf"), 0.5]])
+def test_a_row_without_probabilities_is_a_failure_and_no_token(row: list[float]):
+    with pytest.raises(ModelError, match="no token can be drawn"):
+        drawn_tokens(torch.tensor([[0.5, 0.5], row]), {})
