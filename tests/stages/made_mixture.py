@@ -60,8 +60,9 @@ def article(name: str, number: int) -> dict[str, Any]:
 
 
 def write_articles(path: Path, count: int, *, start: int = 0) -> None:
-    rows = [article(f"{PLACES[n % 10]} {n // 10}", n) for n in range(start, start + count)]
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with path.open("w") as file:
+        for n in range(start, start + count):
+            file.write(f"{json.dumps(article(f'{PLACES[n % 10]} {n // 10}', n))}\n")
 
 
 @dataclass(frozen=True)
