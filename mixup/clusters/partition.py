@@ -16,56 +16,71 @@ from mixup.clusters.centroids import (
     own_products,
     sorted_rows,
 )
+from mixup.clusters.joining import join_parts, shared_neighbors
 from mixup.clusters.places import part_of
 from mixup.errors import ConfigError, ShapeError
 from mixup.quality.neighbors import unit_vectors
 
-TARGET_ROWS = 2000
-"""Mean rows of a cell: cells are of uneven size, and few of them then exceed the cap."""
-
 CAP_ROWS = 4000
 """Most rows of a cell of its own: what a task holds in memory, and searches exactly."""
 
-CENTROIDS_PER_CELL = 16
-"""More do not find more neighbors, and cost more to compare with."""
+FULL_ROWS = 3400
+"""Most rows of a new cell, by the sample: a larger cell has more neighbors, and it is to grow."""
 
+CENTROIDS_PER_CELL = 48
+"""Each that of a small part: cells are joined of them, and more cost more to compare with."""
+
+_ROWS_PER_CENTROID = 4  # of the sample, at least
+_SAMPLE_PER_CELL = 512
+_SAMPLE_LEAST, _SAMPLE_MOST = 60_000, 1_000_000
 _HELD_OUT = 10  # every tenth row of the sample is not fitted: it says how near unseen rows are
 _MOST_LEVELS = 8  # of k-means inside one cell; only rows that are nearly all equal need more
 _FILL = 0.75  # of the cap, on average, by parts that a hash deals
 
 
-def fit_cells(
-    sample_SD: np.ndarray, *, rows: int, target_rows: int = TARGET_ROWS, seed: int = 0
-) -> Cells:
-    """The partition of a pool into about ``rows / target_rows`` cells, fitted on a sample of it.
+def sample_rows(rows: int, *, full_rows: int = FULL_ROWS) -> int:
+    """Rows of a sample on which cells are fitted well, of a pool of so many rows.
 
-    There may be fewer cells: as many as the sample has distinct rows. A pool of up to
-    ``target_rows`` rows is one cell, in which results are exact. The order of the sample's rows
-    does not matter.
+    The more rows, the fewer neighbors come into different cells; beyond these, what is gained is
+    small for its memory.
+    """
+    wanted = max(_SAMPLE_LEAST, _SAMPLE_PER_CELL * -(-rows // full_rows))
+    return min(rows, wanted, _SAMPLE_MOST)
+
+
+def fit_cells(
+    sample_SD: np.ndarray, *, rows: int, full_rows: int = FULL_ROWS, seed: int = 0
+) -> Cells:
+    """The partition of a pool into cells of up to about ``full_rows`` rows, fitted on a sample.
+
+    Small parts by k-means are joined to cells (``joining``): at most twice as many as need be, and
+    most of them nearly full. A pool of up to ``full_rows`` rows is one cell, in which results are
+    exact. The order of the sample's rows does not matter.
 
     Args:
-        sample_SD: Unit vectors of a random sample, at least one; 256 a cell are plenty.
+        sample_SD: Unit vectors of a random sample, at least one (``sample_rows``).
         rows: Rows of the whole pool.
-        target_rows: Mean rows wanted in a cell.
+        full_rows: Most rows wanted in a cell.
         seed: Of the k-means.
 
     Raises:
         ShapeError: The sample is empty, or has rows that are not unit vectors.
-        ConfigError: Rows or target are not positive.
+        ConfigError: Rows of pool or cell are not positive.
     """
     sample = unit_vectors(sample_SD)
     if not len(sample):
         raise ShapeError("the sample has no rows; cells are fitted when there is an embedding")
-    if rows < 1 or target_rows < 1:
-        raise ConfigError(f"rows {rows}, target_rows {target_rows}: expected at least 1 of each")
+    if rows < 1 or full_rows < 1:
+        raise ConfigError(f"rows {rows}, full_rows {full_rows}: expected at least 1 of each")
     sample = sample[sorted_rows(sample)[0]]
-    tree, count = _Tree(sample.shape[1]), -(-rows // target_rows)
+    tree = _Tree(sample.shape[1])
     tree.centroids.append(mean_direction(sample))
     tree.nodes.append(0)
     unseen = np.arange(len(sample)) % _HELD_OUT == 0
-    fitted = sample[~unseen] if len(sample) >= _HELD_OUT else sample
-    if count > 1:
-        found, owner = _parts(fitted, count, seed)
+    if rows > full_rows:
+        fitted = sample[~unseen] if len(sample) >= _HELD_OUT else sample
+        parts, _ = _parts(fitted, -(-rows // full_rows), seed)
+        found, owner = _joined(parts, sample, rows, full_rows)
         if owner[-1] > 0:
             tree.add(0, found, owner)
     leaves = tree.centroids[-1]
@@ -141,13 +156,24 @@ class _Tree:
         )
 
 
+def _joined(
+    centroids: np.ndarray, sample: np.ndarray, rows: int, full_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The centroids of small parts in the order of their cells, and the cell of each from 0."""
+    part = nearest(sample, centroids)
+    drawn = np.maximum(np.bincount(part, minlength=len(centroids)), 1)
+    shared = shared_neighbors(sample, part, centroids)
+    cell = join_parts(shared, centroids, drawn * (rows / len(sample)), full_rows)
+    order = np.argsort(cell, kind="stable")
+    return centroids[order], cell[order]
+
+
 def _parts(vectors: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The centroids of at most so many parts, and the part of each, ascending from 0."""
     middles = fit_centroids(vectors, count, seed)
     part = nearest(vectors, middles)
-    found = [
-        fit_centroids(vectors[part == at], CENTROIDS_PER_CELL, seed) for at in range(len(middles))
-    ]
+    of_each = min(CENTROIDS_PER_CELL, max(1, len(vectors) // (count * _ROWS_PER_CENTROID)))
+    found = [fit_centroids(vectors[part == at], of_each, seed) for at in range(len(middles))]
     return np.concatenate(found), np.repeat(np.arange(len(found)), [len(of) for of in found])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from mixup.clusters.cells import BY_CENTROID, Cells, drift
-from mixup.clusters.partition import fit_cells
+from mixup.clusters.partition import CAP_ROWS, FULL_ROWS, fit_cells, sample_rows
 from mixup.records import content_key
 from mixup.stages.cell import CellSettings
 from mixup.stages.cell_division import divisions
@@ -40,8 +40,6 @@ _NOTHING = Cells(
 
 _POINTER = "fitted/cells.json"
 _DRIFT_ROWS = 1000
-_SAMPLE_PER_CELL = 128
-_SAMPLE_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -179,14 +177,14 @@ def fit_on_sample(
 ) -> Cells:
     """Fit cells for all rows that have a vector; runs in a worker."""
     rows, cap = _usable_rows(workspace, tables, settings), settings.curate.cell_rows
-    target = cap if rows <= cap else max(1, cap // 2)  # uneven cells: few then exceed the cap
-    wanted = min(_SAMPLE_MOST, max(1000, _SAMPLE_PER_CELL * -(-rows // target)))
-    uids, vectors = drawn_vectors(workspace, tables, settings, min(1.0, wanted / max(rows, 1)))
+    full = cap if rows <= cap else max(1, round(cap * FULL_ROWS / CAP_ROWS))
+    share = sample_rows(rows, full_rows=full) / max(rows, 1)
+    uids, vectors = drawn_vectors(workspace, tables, settings, share)
     if not uids:  # nothing has a vector, or a draw of very few rows came out empty
         uids, vectors = drawn_vectors(workspace, tables, settings, 1.0)
     if not uids:
         return _NOTHING
-    return fit_cells(vectors, rows=max(rows, 1), target_rows=target)
+    return fit_cells(vectors, rows=max(rows, 1), full_rows=full)
 
 
 def _usable_rows(

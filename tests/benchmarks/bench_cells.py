@@ -18,7 +18,7 @@ import pytest
 from real_vectors import needs_pool, real_vectors
 
 from mixup.clusters.cells import Cells, drift
-from mixup.clusters.partition import CAP_ROWS, TARGET_ROWS, fit_cells, split_over_cap
+from mixup.clusters.partition import CAP_ROWS, FULL_ROWS, fit_cells, split_over_cap
 from mixup.clusters.places import BORDER, Places, assign
 from mixup.quality.neighbors import Neighbors, top_k
 
@@ -28,7 +28,7 @@ CAP = int(os.environ.get("MIXUP_BENCH_CAP", str(CAP_ROWS)))
 NEIGHBORS = 10
 FLOOR = 0.6
 BORDERS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 2.0)
-TARGETS = (0.4, 0.5, 0.625, 0.75)  # of the cap
+FULL = (0.5, 0.65, 0.75, 0.95)  # of the cap
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def vectors() -> np.ndarray:
     return real_vectors()[:ROWS]
 
 
-def partition(vectors: np.ndarray, uids: list[str], target: int) -> Cells:
+def partition(vectors: np.ndarray, uids: list[str], full_rows: int) -> Cells:
     """Cells fitted on the rows, with those over the cap split."""
-    cells = fit_cells(vectors, rows=len(vectors), target_rows=target)
+    cells = fit_cells(vectors, rows=len(vectors), full_rows=full_rows)
     homes = assign(vectors, cells, most=1).homes_N
     for cell in cells.ids.tolist():
         rows = np.flatnonzero(homes == cell)
@@ -73,8 +73,8 @@ def test_recall(vectors: np.ndarray) -> None:
         f"\n  {len(vectors):,} rows, cap {CAP:,}, {near.mean():.0%} of the neighbors at {FLOOR} or "
         f"above; all against all: {time.process_time() - start:.1f} s of CPU"
     )
-    default = TARGET_ROWS / CAP_ROWS
-    for share in sorted({*TARGETS, default}):
+    default = FULL_ROWS / CAP_ROWS
+    for share in sorted({*FULL, default}):
         cells = partition(vectors, uids, max(1, int(share * CAP)))
         report(cells, vectors, uids, exact, near, BORDERS if share == default else (BORDER, 2.0))
 

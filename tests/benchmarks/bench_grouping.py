@@ -22,7 +22,7 @@ import pytest
 from real_vectors import needs_pool, real_vectors
 
 from mixup.clusters.grouping import group
-from mixup.clusters.partition import CAP_ROWS, TARGET_ROWS, fit_cells, split_over_cap
+from mixup.clusters.partition import CAP_ROWS, fit_cells, sample_rows, split_over_cap
 from mixup.clusters.places import assign
 
 pytestmark = [needs_pool, pytest.mark.timeout(7200)]
@@ -31,7 +31,6 @@ SIZES = os.environ.get("MIXUP_BENCH_SIZES", "2-5,2-20")
 GROWTH = os.environ.get("MIXUP_BENCH_GROWTH", "50000,400000")
 FLOOR = 0.6
 TOKENS = 100
-SAMPLE_ROWS = 400  # a cell: what the cells are fitted on
 JITTER = 0.3  # norm of the noise; a copy is about .96 like its row, and .92 like another copy
 
 
@@ -65,8 +64,8 @@ def ours(vectors: np.ndarray, smallest: int, largest: int) -> Found:
     """The cells are fitted, and the rows of each are grouped, as the nightly run does."""
     start = time.process_time()
     uids = [str(row) for row in range(len(vectors))]
-    sampled = SAMPLE_ROWS * -(-len(vectors) // TARGET_ROWS)
-    sample = vectors[np.random.default_rng(2).permutation(len(vectors))[:sampled]]
+    sampled = np.random.default_rng(2).permutation(len(vectors))[: sample_rows(len(vectors))]
+    sample = vectors[sampled]
     cells = fit_cells(sample, rows=len(vectors))
     homes = assign(vectors, cells, most=1).homes_N
     large = np.flatnonzero(np.bincount(homes) > CAP_ROWS).tolist()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mixup.clusters import places as places_module
 from mixup.clusters.cells import BY_CENTROID, Cells, drift
-from mixup.clusters.partition import fit_cells, split_over_cap
+from mixup.clusters.partition import fit_cells, sample_rows, split_over_cap
 from mixup.clusters.places import assign
 from mixup.errors import ConfigError, ShapeError
 
@@ -97,7 +97,7 @@ def test_the_nearest_of_a_cells_centroids_counts():
 
 def test_a_small_pool_is_one_cell():
     vectors = clumps(50)
-    cells = fit_cells(vectors, rows=50, target_rows=50)
+    cells = fit_cells(vectors, rows=50, full_rows=50)
     assert cells.ids.tolist() == [0]
     placed = assign(vectors, cells)
     assert (placed.homes_N == 0).all()
@@ -106,12 +106,12 @@ def test_a_small_pool_is_one_cell():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 300), st.integers(0, 99), st.integers(1, 60), st.integers(1, 4))
-def test_invariants(rows, seed, target_rows, most):
+def test_invariants(rows, seed, full_rows, most):
     vectors, uids = clumps(rows, seed), names(rows)
     vectors[: rows // 4] = vectors[rows // 2 : rows // 2 + rows // 4]
-    cap = max(3, target_rows)
-    cells = fit_cells(vectors, rows=rows, target_rows=target_rows, seed=seed)
-    assert len(cells.ids) <= max(1, -(-rows // target_rows))
+    cap = max(3, full_rows)
+    cells = fit_cells(vectors, rows=rows, full_rows=full_rows, seed=seed)
+    assert len(cells.ids) <= max(1, 2 * -(-rows // full_rows))
     cells = split_all(vectors, uids, cells, cap)
     placed = assign(vectors, cells, border=0.3, most=most, uids=uids)
     assert np.isin(placed.homes_N, cells.ids).all()
@@ -128,14 +128,14 @@ def test_invariants(rows, seed, target_rows, most):
     )
     np.testing.assert_array_equal(again.homes_N, placed.homes_N[shuffle])
     np.testing.assert_array_equal(again.visits_NV, placed.visits_NV[shuffle])
-    refit = fit_cells(vectors[shuffle], rows=rows, target_rows=target_rows, seed=seed)
+    refit = fit_cells(vectors[shuffle], rows=rows, full_rows=full_rows, seed=seed)
     refit = split_all(vectors, uids, refit, cap)
     assert refit.revision == cells.revision
 
 
 def test_no_block_decides_a_place(monkeypatch):
     vectors = unit(np.random.default_rng(0).normal(size=(400, 16)))
-    cells = fit_cells(vectors, rows=400, target_rows=80)
+    cells = fit_cells(vectors, rows=400, full_rows=80)
     whole = assign(vectors, cells, border=0.3)
     assert 1.2 < whole.replication < 3
     for values in (1, 1000, 20000):
@@ -145,7 +145,7 @@ def test_no_block_decides_a_place(monkeypatch):
 
 def test_new_rows_leave_the_old_ones_at_home():
     vectors = clumps(1000)
-    cells = fit_cells(vectors, rows=1000, target_rows=50)
+    cells = fit_cells(vectors, rows=1000, full_rows=50)
     before = assign(vectors, cells)
     after = assign(np.concatenate([clumps(10, seed=9), vectors]), cells)
     np.testing.assert_array_equal(after.homes_N[10:], before.homes_N)
@@ -154,7 +154,7 @@ def test_new_rows_leave_the_old_ones_at_home():
 
 def test_a_split_moves_only_the_rows_of_its_cell():
     vectors, uids = clumps(1000, width=32, spread=1.0), names(1000)
-    cells = fit_cells(vectors, rows=1000, target_rows=125)
+    cells = fit_cells(vectors, rows=1000, full_rows=125)
     before = assign(vectors, cells)
     largest = int(np.bincount(before.homes_N).argmax())
     rows = np.flatnonzero(before.homes_N == largest)
@@ -174,7 +174,7 @@ def test_a_split_moves_only_the_rows_of_its_cell():
 
 def test_duplicates_share_a_home():
     vectors = np.repeat(clumps(300), 3, axis=0)
-    cells = fit_cells(vectors, rows=900, target_rows=30)
+    cells = fit_cells(vectors, rows=900, full_rows=30)
     cells = split_all(vectors, names(900), cells, 60)
     homes = assign(vectors, cells, uids=names(900)).homes_N.reshape(300, 3)
     assert (homes == homes[:, :1]).all()
@@ -194,7 +194,7 @@ def test_no_order_decides_a_split():
 def test_equal_rows_over_the_cap_are_dealt_by_their_uids():
     vectors = np.concatenate([np.repeat(clumps(1), 1000, axis=0), clumps(200, seed=1)])
     uids = names(1200)
-    cells = split_all(vectors, uids, fit_cells(vectors, rows=1200, target_rows=1200), 150)
+    cells = split_all(vectors, uids, fit_cells(vectors, rows=1200, full_rows=1200), 150)
     placed = assign(vectors, cells, uids=uids, border=2)
     assert np.bincount(placed.homes_N).max() <= 150
     equal = np.unique(placed.homes_N[:1000])
@@ -219,10 +219,27 @@ def test_what_is_within_the_cap_is_not_split():
 
 def test_a_fit_has_no_more_cells_than_distinct_rows():
     for vectors in (np.repeat(clumps(3), 40, axis=0), np.repeat(clumps(1), 9, axis=0), clumps(30)):
-        cells = fit_cells(vectors, rows=len(vectors) * 10, target_rows=1)
+        cells = fit_cells(vectors, rows=len(vectors) * 10, full_rows=1)
         homes = assign(vectors, cells).homes_N
         assert len(cells.ids) <= len(np.unique(vectors, axis=0))
         assert len(np.unique(homes)) >= 0.8 * len(cells.ids)  # a tenth of the rows was not fitted
+
+
+def test_a_sample_grows_with_the_cells_up_to_what_memory_holds():
+    assert sample_rows(1000) == 1000
+    assert sample_rows(100_000) == 60_000
+    assert sample_rows(1_000_000) == 512 * 295
+    assert sample_rows(10**9) == 1_000_000
+    assert sample_rows(1_000_000, full_rows=34_000) == 60_000
+
+
+def test_a_cell_that_is_joined_is_nearly_full():
+    vectors = clumps(4000, width=32, spread=1.0)
+    cells = fit_cells(vectors, rows=4000, full_rows=400)
+    rows = np.bincount(assign(vectors, cells).homes_N)[cells.ids]
+    assert rows.max() <= 440  # a tenth was not fitted
+    assert len(rows) <= 15
+    assert sorted(rows)[1] > 100
 
 
 def test_opposite_rows_have_no_mean_and_still_a_cell():
@@ -234,13 +251,13 @@ def test_opposite_rows_have_no_mean_and_still_a_cell():
 
 def test_neither_threads_nor_order_decide_a_fit():
     vectors = clumps(2000, width=64, spread=1.0)
-    expected = fit_cells(vectors, rows=3000, target_rows=100).revision
-    assert fit_cells(vectors, rows=3000, target_rows=100, seed=1).revision != expected
+    expected = fit_cells(vectors, rows=3000, full_rows=100).revision
+    assert fit_cells(vectors, rows=3000, full_rows=100, seed=1).revision != expected
     threads = faiss.omp_get_max_threads()
     try:
         for count in (1, 2):
             faiss.omp_set_num_threads(count)
-            assert fit_cells(vectors[::-1], rows=3000, target_rows=100).revision == expected
+            assert fit_cells(vectors[::-1], rows=3000, full_rows=100).revision == expected
             assert faiss.omp_get_max_threads() == count
     finally:
         faiss.omp_set_num_threads(threads)
@@ -248,7 +265,7 @@ def test_neither_threads_nor_order_decide_a_fit():
 
 def test_arrays_hold_all_of_it():
     vectors, uids = np.repeat(clumps(40), 5, axis=0), names(200)
-    cells = split_all(vectors, uids, fit_cells(vectors, rows=200, target_rows=60), 4)
+    cells = split_all(vectors, uids, fit_cells(vectors, rows=200, full_rows=60), 4)
     again = Cells.from_arrays(cells.to_arrays())
     assert again.revision == cells.revision
     assert again.similarity == cells.similarity
@@ -267,7 +284,7 @@ def test_arrays_hold_all_of_it():
 
 def test_drift():
     vectors = clumps(2000, width=32, spread=0.5)
-    cells = fit_cells(vectors[:1000], rows=2000, target_rows=100)
+    cells = fit_cells(vectors[:1000], rows=2000, full_rows=100)
     usual = float(assign(vectors[1000:], cells).similarities_N.mean())
     assert drift(usual, cells) < 0.1  # rows of the same kind
     strange = clumps(500, seed=5, width=32, spread=0.5)
@@ -279,7 +296,7 @@ def test_drift():
 
 def test_what_does_not_fit_is_refused():
     vectors = clumps(20)
-    cells = fit_cells(vectors, rows=20, target_rows=5)
+    cells = fit_cells(vectors, rows=20, full_rows=5)
     broken = vectors.copy()
     broken[3, 1] = np.nan
     for bad in (broken, vectors * 0, vectors[0]):
@@ -300,7 +317,7 @@ def test_what_does_not_fit_is_refused():
         assign(vectors, cells, uids=["one"])
     for refused in (
         lambda: fit_cells(vectors, rows=0),
-        lambda: fit_cells(vectors, rows=20, target_rows=0),
+        lambda: fit_cells(vectors, rows=20, full_rows=0),
         lambda: split_over_cap(vectors, names(20), cap=0),
         lambda: assign(vectors, cells, border=-1.0),
         lambda: assign(vectors, cells, border=float("nan")),
@@ -311,7 +328,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_no_rows_have_no_places():
-    cells = fit_cells(clumps(20), rows=20, target_rows=5)
+    cells = fit_cells(clumps(20), rows=20, full_rows=5)
     placed = assign(np.empty((0, 8)), cells)
     assert placed.homes_N.shape == (0,)
     assert placed.visits_NV.shape == (0, 2)

@@ -1,0 +1,111 @@
+"""Parts are joined by the neighbors that they share, within the room of a cell."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import coo_array, csr_array
+
+from mixup.clusters import joining
+from mixup.clusters.joining import join_parts, shared_neighbors
+from mixup.quality.neighbors import top_k
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def graph(parts, *edges):
+    """A symmetric matrix of (one, other, shared)."""
+    one, other, shared = (np.array(values) for values in zip(*edges, strict=True))
+    half = coo_array((shared.astype(float), (one, other)), shape=(parts, parts))
+    return csr_array(half + half.T)
+
+
+def drawn(parts, width=8, seed=0):
+    return unit(np.random.default_rng(seed).normal(size=(parts, width)))
+
+
+def test_parts_that_share_the_most_for_their_sizes_come_together():
+    # 0-1 share 10 of 100 rows; 1-2 share 12, but 2 is three times as large: 10/100 > 12/300.
+    shared = graph(4, (0, 1, 10), (1, 2, 12), (2, 3, 5))
+    cells = join_parts(shared, drawn(4), np.array([10.0, 10, 30, 10]), 40)
+    assert cells.tolist() == [0, 0, 1, 1]
+
+
+def test_no_cell_of_several_parts_is_over_full():
+    shared = graph(3, (0, 1, 10), (1, 2, 10))
+    assert join_parts(shared, drawn(3), np.array([10.0, 10, 10]), 19).tolist() == [0, 1, 2]
+    assert join_parts(shared, drawn(3), np.array([50.0, 10, 10]), 20).tolist() == [0, 1, 1]
+    assert join_parts(shared, drawn(3), np.array([10.0, 10, 10]), 30).tolist() == [0, 0, 0]
+
+
+def test_parts_that_share_nothing_join_what_is_most_alike():
+    centroids = unit(np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1]]))
+    cells = join_parts(csr_array((4, 4)), centroids, np.full(4, 10.0), 20)
+    assert cells.tolist() == [0, 1, 0, 1]
+
+
+def test_a_part_moves_to_where_it_has_more_neighbors():
+    # 0-1 are joined first, by 9. Then 2-3-4, which fill a cell and of which 1 has 6 + 6 neighbors.
+    edges = [(0, 1, 9), (2, 3, 8), (3, 4, 8), (2, 4, 8), (1, 2, 6), (1, 3, 6)]
+    rows = np.array([10.0, 10, 10, 10, 10])
+    assert join_parts(graph(5, *edges), drawn(5), rows, 30).tolist() == [0, 0, 1, 1, 1]
+    # With room for one more the whole is still no cell, but 1 moves.
+    assert join_parts(graph(5, *edges), drawn(5), rows, 40).tolist() == [0, 1, 1, 1, 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 99), st.integers(10, 200))
+def test_invariants(parts, seed, most):
+    rng = np.random.default_rng(seed)
+    dense = rng.integers(0, 5, size=(parts, parts)) * (rng.random((parts, parts)) < 0.2)
+    shared = csr_array(np.triu(dense, 1) + np.triu(dense, 1).T).astype(float)
+    shared.eliminate_zeros()
+    rows = rng.integers(1, 60, size=parts).astype(float)
+    cells = join_parts(shared, drawn(parts, seed=seed), rows, most)
+    held, size = np.bincount(cells, weights=rows), np.bincount(cells)
+    assert (held[size > 1] <= most).all()
+    assert len(held) <= max(1, 2 * np.ceil(rows.sum() / most))
+    assert list(dict.fromkeys(cells.tolist())) == list(range(len(held)))  # numbered as they come
+
+
+def test_shared_neighbors_are_those_of_a_search_over_all(monkeypatch):
+    rng = np.random.default_rng(4)
+    sample, centroids = unit(rng.normal(size=(300, 8))), drawn(9, seed=5)
+    part = (sample @ centroids.T).argmax(axis=1)
+    expected = np.zeros((9, 9))
+    near = top_k(sample, sample, 10, exclude_self=True).indices_MK
+    for row, others in enumerate(near):
+        for other in others:
+            expected[part[row], part[other]] += 1
+            expected[part[other], part[row]] += 1
+    np.fill_diagonal(expected, 0)
+    found = shared_neighbors(sample, part, centroids)
+    np.testing.assert_array_equal(found.toarray(), expected)
+    monkeypatch.setattr(joining, "_NEAR_PARTS", 4)
+    some = shared_neighbors(sample, part, centroids).toarray()
+    np.testing.assert_array_equal(some, some.T)
+    assert some.sum() != expected.sum()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_a_sample_of_hardly_any_rows_shares_little(rows):
+    found = shared_neighbors(drawn(2)[:rows], np.arange(rows), drawn(2))
+    assert found.toarray().tolist() == ([[0, 2], [2, 0]] if rows == 2 else [[0, 0], [0, 0]])
+
+
+def test_joined_cells_cut_fewer_neighbors_than_parts_at_random():
+    rng = np.random.default_rng(6)
+    centroids = drawn(60, width=4, seed=6)
+    sample = unit(rng.normal(size=(3000, 4)))
+    part = (sample @ centroids.T).argmax(axis=1)
+    shared = shared_neighbors(sample, part, centroids)
+    rows = np.bincount(part, minlength=60).astype(float)
+    cells = join_parts(shared, centroids, rows, 600)
+    edges = coo_array(shared)
+
+    def cut(of):
+        return edges.data[of[edges.row] != of[edges.col]].sum() / edges.data.sum()
+
+    assert cut(cells) < 0.6 * cut(rng.permutation(cells))
