@@ -240,6 +240,9 @@ def test_a_cell_that_is_joined_is_nearly_full():
     assert rows.max() <= 440  # a tenth was not fitted
     assert len(rows) <= 15
     assert sorted(rows)[1] > 100
+    sampled = fit_cells(vectors[:1000], rows=4000, full_rows=400)
+    assert 10 <= len(sampled.ids) <= 20
+    assert np.bincount(assign(vectors, sampled).homes_N).max() <= 600
 
 
 def test_opposite_rows_have_no_mean_and_still_a_cell():

@@ -40,6 +40,18 @@ def test_no_cell_of_several_parts_is_over_full():
     assert join_parts(shared, drawn(3), np.array([10.0, 10, 10]), 30).tolist() == [0, 0, 0]
 
 
+def test_what_has_grown_out_of_a_cell_is_not_joined_to_it():
+    # The two share with 2 twice as much as one of them did, and are twice as large.
+    shared = graph(3, (0, 1, 20), (0, 2, 5), (1, 2, 5))
+    assert join_parts(shared, drawn(3), np.full(3, 10.0), 25).tolist() == [0, 0, 1]
+
+
+def test_what_joined_parts_share_is_added_up():
+    # 0-1 and 2-4 come together, and these two by 22 / 400, before 3 joins 2-4 by 10 / 200.
+    shared = graph(5, (0, 1, 40), (2, 4, 40), (0, 2, 11), (1, 2, 11), (2, 3, 10))
+    assert join_parts(shared, drawn(5), np.full(5, 10.0), 40).tolist() == [0, 0, 0, 1, 0]
+
+
 def test_parts_that_share_nothing_join_what_is_most_alike():
     centroids = unit(np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1]]))
     cells = join_parts(csr_array((4, 4)), centroids, np.full(4, 10.0), 20)
