@@ -18,6 +18,8 @@ from mixup.quality.neighbors import top_k
 _NEIGHBORS = 10
 _NEAR_PARTS = 32  # in which the neighbors of a part's rows are looked for, itself among them
 _MOST_ROUNDS = 10
+_ALIKE_PARTS = 4  # that are joined where they share no neighbors
+_ALIKE = 1e-6  # what being alike counts, in neighbors: it decides where nothing else does
 
 
 def shared_neighbors(
@@ -67,16 +69,27 @@ def join_parts(
 
     Args:
         shared_CC: Neighbors shared by parts, symmetric, with an empty diagonal.
-        centroids_CD: Unit vectors; parts that share no neighbors are joined by these.
+        centroids_CD: Unit vectors; parts that share no neighbors are joined if these are alike.
         rows_C: Rows of each part, positive.
         most: Most rows of a cell.
     """
-    groups = _Groups(shared_CC, centroids_CD, rows_C, most)
+    linked = csr_array(shared_CC + _alike(centroids_CD))
+    groups = _Groups(linked, centroids_CD, rows_C, most)
     groups.join_neighbors()
     groups.join_the_rest()
     cell = _moved(groups.cells(), shared_CC, rows_C, most)
     first = np.unique(cell, return_index=True)[1]
     return np.argsort(np.argsort(first))[np.unique(cell, return_inverse=True)[1]]
+
+
+def _alike(centroids: np.ndarray) -> csr_array:
+    """A weak link, symmetric, between each part and those that are most alike."""
+    parts = len(centroids)
+    near = top_k(centroids, centroids, _ALIKE_PARTS, exclude_self=True)
+    row = np.repeat(np.arange(parts), near.indices_MK.shape[1])
+    weight = _ALIKE * np.maximum(near.similarities_MK.ravel(), _ALIKE).astype(np.float64)
+    one_way = coo_array((weight, (row, near.indices_MK.ravel())), shape=(parts, parts)).tocsr()
+    return csr_array(one_way.maximum(one_way.T))
 
 
 class _Groups:
@@ -121,7 +134,7 @@ class _Groups:
                     heapq.heappush(waiting, self._entry(min(one, near), max(one, near)))
 
     def join_the_rest(self) -> None:
-        """Join what shares no neighbors, the smallest group to the most alike that has room."""
+        """Join what has no room in its neighborhood, the smallest to the most alike with room."""
         while len(self._members) > 1:
             smallest = min(self._members, key=lambda group: (self._rows[group], group))
             room = [other for other in self._members if other != smallest]

@@ -67,13 +67,20 @@ def test_a_part_moves_to_where_it_has_more_neighbors():
     assert join_parts(graph(5, *edges), drawn(5), rows, 40).tolist() == [0, 1, 1, 1, 1]
 
 
+def test_a_part_without_room_near_it_joins_what_is_far():
+    degrees = np.radians([0, 1, 2, 3, 4, 20, 180, 181, 182, 183, 184])
+    rows = np.array([8.0] * 5 + [10] + [6] * 5)
+    centroids = unit(np.stack([np.cos(degrees), np.sin(degrees)], axis=1))
+    cells = join_parts(csr_array((11, 11)), centroids, rows, 40)
+    assert cells.tolist() == [0] * 5 + [1] * 6
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 99), st.integers(10, 200))
 def test_invariants(parts, seed, most):
     rng = np.random.default_rng(seed)
     dense = rng.integers(0, 5, size=(parts, parts)) * (rng.random((parts, parts)) < 0.2)
-    shared = csr_array(np.triu(dense, 1) + np.triu(dense, 1).T).astype(float)
-    shared.eliminate_zeros()
+    shared = csr_array((np.triu(dense, 1) + np.triu(dense, 1).T).astype(float))
     rows = rng.integers(1, 60, size=parts).astype(float)
     cells = join_parts(shared, drawn(parts, seed=seed), rows, most)
     held, size = np.bincount(cells, weights=rows), np.bincount(cells)
