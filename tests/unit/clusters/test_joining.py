@@ -68,11 +68,12 @@ def test_a_part_moves_to_where_it_has_more_neighbors():
 
 
 def test_a_part_without_room_near_it_joins_what_is_far():
-    degrees = np.radians([0, 1, 2, 3, 4, 20, 180, 181, 182, 183, 184])
-    rows = np.array([8.0] * 5 + [10] + [6] * 5)
+    places = [*range(5), 20, *range(180, 185), *range(270, 275)]
+    degrees = np.radians(places)
     centroids = unit(np.stack([np.cos(degrees), np.sin(degrees)], axis=1))
-    cells = join_parts(csr_array((11, 11)), centroids, rows, 40)
-    assert cells.tolist() == [0] * 5 + [1] * 6
+    rows = np.array([8.0] * 5 + [10] + [6] * 10)
+    cells = join_parts(csr_array((16, 16)), centroids, rows, 40)
+    assert cells.tolist() == [0] * 5 + [1] + [2] * 5 + [1] * 5  # 270 is nearer to 20 than 180 is
 
 
 @settings(max_examples=40, deadline=None)
