@@ -201,13 +201,13 @@ def test_a_run_that_ends_anywhere_is_gone_on_with(tmp_path, ends_at):
 
 def test_once_more_does_no_cell_and_a_new_row_only_its_own(workspace):
     add_pool(workspace, POOL)
-    first = mix(workspace, mix_settings(cell_rows=20))
+    first = mix(workspace, mix_settings(cell_rows=12))
     assert first["cells"] == first["cells_done"] > 2
     before = by_key(workspace, "mixture", "pair")
-    again = mix(workspace, mix_settings(cell_rows=20), run="s")
+    again = mix(workspace, mix_settings(cell_rows=12), run="s")
     assert (again["cells_done"], again["pairs"]) == (0, first["pairs"])
     add_pool(workspace, [PoolRow("Thurso", 3, 9, file="file-2")])
-    third = mix(workspace, mix_settings(cell_rows=20), pool=("file-1", "file-2"), run="t")
+    third = mix(workspace, mix_settings(cell_rows=12), pool=("file-1", "file-2"), run="t")
     assert 0 < third["cells_done"] < third["cells"]
     assert set(before) & set(by_key(workspace, "mixture", "pair"))
 
