@@ -78,8 +78,8 @@ def join_parts(
     groups.join_neighbors()
     groups.join_the_rest()
     cell = _moved(groups.cells(), shared_CC, rows_C, most)
-    first = np.unique(cell, return_index=True)[1]
-    return np.argsort(np.argsort(first))[np.unique(cell, return_inverse=True)[1]]
+    _, first, number = np.unique(cell, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number]
 
 
 def _alike(centroids: np.ndarray) -> csr_array:
