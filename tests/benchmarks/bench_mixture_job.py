@@ -3,7 +3,8 @@
     MIXUP_BENCH_SEGMENTS=5000,20000,100000 make bench ARGS="-k mixture_job"
 
 Articles are made, each with facts of its own; every record gets a vector drawn by its key, so that
-what is measured is all but the encoder. Prints figures, asserts that every row has an outcome.
+what is measured is all but the encoder. A bucket holds as many articles at every size, so that a
+worker's memory tells what the pool costs it. Prints figures, asserts that pairs were made.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from mixup.tables import row_count
 from mixup.workspace import ensure_workspace
 
 SIZES = [int(size) for size in os.environ.get("MIXUP_BENCH_SEGMENTS", "1000,4000").split(",")]
+BUCKET_ARTICLES = 2500
 pytestmark = pytest.mark.timeout(7200)
 
 
 def build(place: Path, articles: int) -> tuple[int, int, float]:
     """Segments, pairs and seconds of a mixture of so many articles."""
     write_articles(place / "a.jsonl", articles)
-    workspace = ensure_workspace(str(place / "w"), buckets=max(8, articles // 4000))
+    workspace = ensure_workspace(str(place / "w"), buckets=max(2, articles // BUCKET_ARTICLES))
     pairs, seconds = make_pairs(workspace, text_files(place / "a.jsonl"))
     return row_count(workspace, "segments"), pairs, seconds
 
