@@ -12,7 +12,7 @@ from mixup.mixture.items import CONSTRUCTION, Item, generator_of
 from mixup.mixture.thought import thought_of
 from mixup.records import content_key
 
-RULES = "rules-v2"
+RULES = "rules-v3"
 """The rules' version: another item, variant or thought for the same text and seed is a new one."""
 
 

@@ -1,21 +1,18 @@
-"""A chain of thought by rule: what can be seen of the items, and no more."""
+"""A chain of thought by rule: which items give what has to be kept, and no more.
+
+It names items by their places, never what they say: from thoughts that listed names a small model
+learned to list, and went on listing until it was cut off.
+"""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mixup.mixture.degraded import Variants
 from mixup.mixture.facts import facts_of, found_in, numbers_of
 from mixup.mixture.items import Item
-from mixup.mixture.vocabulary import STARTERS
 
-_MENTION = re.compile(
-    r"\d+(?:[.,:/]\d+)*%?|[A-Z][\w'’-]*(?: (?:(?:of|the|de|van|von) )?[A-Z][\w'’-]*)*"
-)
-_LISTED = 4
-_SAYING = 6
 _FINALLY = {
     "qa": "I write one question and one answer that hold this, in full sentences.",
     "mcq": "I write one question with four options and mark the right one.",
@@ -26,7 +23,7 @@ _FINALLY = {
 
 
 def thought_of(target: Item, variants: Variants) -> str:
-    """How the items make the target: what each adds, which add nothing, which number is wrong.
+    """How the items make the target: which add something, which nothing, which number is wrong.
 
     Empty where the plan promises nothing about facts: the target then says what no item says, and
     no thought could honestly tell where it comes from.
@@ -34,43 +31,33 @@ def thought_of(target: Item, variants: Variants) -> str:
     if not variants.keeps_facts:
         return ""
     texts = [variant.text for variant in variants.variants]
-    added, silent = _contributions(target, texts)
+    giving, silent = _contributions(target, texts)
     parts = [f"There are {len(texts)} items to merge."]
-    parts += [f"Item {at} gives {_list(mentions)}." for at, mentions in added[:_SAYING]]
+    if giving:
+        parts.append(f"{_items(giving, 'gives', 'give')} what has to be kept.")
     if silent:
-        parts.append(f"{_items(silent)} nothing new that has to be kept.")
+        parts.append(f"{_items(silent, 'has', 'have')} nothing new that has to be kept.")
     parts += _wrong_numbers(target, texts)
     return " ".join([*parts, _FINALLY[target.task]])
 
 
-def _contributions(
-    target: Item, texts: Sequence[str]
-) -> tuple[list[tuple[int, list[str]]], list[int]]:
-    """For each item, from 1, what of the target it is the first to give; and those that add none.
+def _contributions(target: Item, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The places, from 1, of items that give a fact of the target first, and of those that do not.
 
-    An item adds none if all of the target's facts in it were in the items before.
+    An item gives none if all of the target's facts in it were in the items before.
     """
-    shown = "\n".join([target.head, target.body, *target.options])
-    mentions = dict.fromkeys(map(_without_starter, _MENTION.findall(shown)))
-    wanted = {mention: facts for mention in mentions if (facts := facts_of(mention))}
-    facts = facts_of(shown)
+    facts = facts_of("\n".join([target.head, target.body, *target.options]))
     seen: frozenset[str] = frozenset()
-    told: set[str] = set()
-    added, silent = [], []
+    giving, silent = [], []
     for at, text in enumerate(texts, start=1):
         found = found_in(text) & facts
-        new = [m for m, needed in wanted.items() if needed <= found and m not in told]
-        if found <= seen:
-            silent.append(at)
-        elif new:
-            added.append((at, new))
-        told.update(new)
+        (silent if found <= seen else giving).append(at)
         seen |= found
-    return added, silent
+    return giving, silent
 
 
 def _wrong_numbers(target: Item, texts: Sequence[str]) -> list[str]:
-    """A sentence for each number that one item alone gives and the target does not."""
+    """A sentence for each of two numbers at most that one item alone gives, and the target not."""
     given = Counter(number for text in texts for number in set(numbers_of(text)))
     kept = set(numbers_of(target.answer))
     return [
@@ -81,21 +68,12 @@ def _wrong_numbers(target: Item, texts: Sequence[str]) -> list[str]:
     ][:2]
 
 
-def _without_starter(mention: str) -> str:
-    first, _, rest = mention.partition(" ")
-    return rest if rest and first.casefold() in STARTERS else mention
-
-
-def _list(mentions: Sequence[str]) -> str:
-    shown = list(mentions[:_LISTED])
-    rest = ["more"] if len(mentions) > _LISTED else []
-    return _and([*shown, *rest])
-
-
-def _items(places: Sequence[int]) -> str:
-    return f"Item {places[0]} has" if len(places) == 1 else f"Items {_and(map(str, places))} have"
+def _items(places: Sequence[int], one: str, many: str) -> str:
+    if len(places) == 1:
+        return f"Item {places[0]} {one}"
+    return f"Items {_and(map(str, places))} {many}"
 
 
 def _and(words: Iterable[str]) -> str:
     *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} and {last}"

@@ -11,7 +11,7 @@ from passages import LIGHTHOUSE, SEGMENTS
 from mixup.errors import ConfigError
 from mixup.mixture.cut import items_of
 from mixup.mixture.degraded import Variant, Variants, VariantSettings
-from mixup.mixture.facts import found_in
+from mixup.mixture.facts import facts_of, found_in
 from mixup.mixture.items import CONSTRUCTION, Item
 from mixup.mixture.pairs import Target, pair_key, pair_of, rules_revision
 from mixup.mixture.thought import thought_of
@@ -20,7 +20,7 @@ from mixup.records import content_key
 
 KEEPING = VariantSettings(lossy_share=0.0)
 LOSSY = VariantSettings(lossy_share=1.0)
-REVISION = "6964bf9ece4029f8ea898250be5837b1"
+REVISION = "d3c8cca13279380e271436232cdef5f3"
 GIVEN = "493f354879cb9a917582ef06fcbbadf9"
 ITEM = Item("qa", "When was it?", "Kant saw it in 1889. The tower of Ormsay has 142 steps.")
 
@@ -66,9 +66,17 @@ def test_a_pair_needs_variants():
 def test_a_thought_says_what_each_item_adds_and_which_add_nothing():
     variants = made("Kant saw it.", "In 1889 Kant saw it.", "kant!", "Ormsay has 142 steps.")
     assert thought_of(ITEM, variants) == (
-        "There are 4 items to merge. Item 1 gives Kant. Item 2 gives 1889. Item 4 gives Ormsay and "
-        "142. Item 3 has nothing new that has to be kept. I write one question and one answer that "
-        "hold this, in full sentences."
+        "There are 4 items to merge. Items 1, 2 and 4 give what has to be kept. Item 3 has nothing "
+        "new that has to be kept. I write one question and one answer that hold this, in full "
+        "sentences."
+    )
+
+
+def test_a_thought_of_a_target_without_facts_says_that_no_item_adds_any():
+    plain = Item("tfq", "", "It is quiet there.")
+    assert thought_of(plain, made("it is quiet", "quiet there")) == (
+        "There are 2 items to merge. Items 1 and 2 have nothing new that has to be kept. I write "
+        "one plain statement and its truth value."
     )
 
 
@@ -76,6 +84,11 @@ def test_a_thought_names_a_number_that_one_item_alone_gives():
     variants = made("In 1889 Kant saw Ormsay.", "In 1889, 142 steps.", "Kant saw it in 1887.")
     thought = thought_of(ITEM, variants)
     assert "Item 3 gives 1887, which no other item supports, so it is left out." in thought
+    assert "1889" not in thought  # the target keeps it
+    twice = made("In 1889 Kant saw Ormsay.", "142 steps, in 1887.", "Kant saw it in 1887.")
+    assert "left out" not in thought_of(ITEM, twice)
+    many = made("In 1889 Kant saw Ormsay.", "142 steps: 143, 144, 145.")
+    assert re.findall(r"Item 2 gives (\d+), which", thought_of(ITEM, many)) == ["143", "144"]
 
 
 def test_no_thought_is_given_where_the_items_do_not_say_it_all():
@@ -93,16 +106,21 @@ def test_thoughts_are_true_of_their_items():
                 texts = [one.text for one in variants.variants]
                 thought = thought_of(outcome.item, variants)
                 assert thought.startswith(f"There are {len(texts)} items to merge. ")
-                for place, given in re.findall(r"Item (\d+) gives ([^.]+)\.", thought):
-                    for name in re.split(r", | and ", given):
-                        if name not in (
-                            "more",
-                            "which no other item supports",
-                            "so it is left out",
-                        ):
-                            words = {word.casefold() for word in re.findall(r"\w+", name)}
-                            shown = re.findall(r"\w+", texts[int(place) - 1].casefold())
-                            assert words <= set(shown), (name, texts[int(place) - 1])
+                giving, silent = places(r"give", thought), places(r"ha(?:s|ve)", thought)
+                assert sorted(giving + silent) == list(range(1, len(texts) + 1))
+                item = outcome.item
+                facts = facts_of("\n".join([item.head, item.body, *item.options]))
+                seen = frozenset()
+                for place, text in enumerate(texts, start=1):
+                    found = found_in(text) & facts
+                    assert (place in giving) == bool(found - seen), (place, thought)
+                    seen |= found
+
+
+def places(verb, thought):
+    """The items, by place, that are said to give something, or to have nothing."""
+    found = re.search(rf"Items? ([\d, and]+) {verb}s? (?:what|nothing)", thought)
+    return [int(place) for place in re.findall(r"\d+", found[1])] if found else []
 
 
 def test_thoughts_have_their_share_and_a_teachers_is_taken():
