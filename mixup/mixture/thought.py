@@ -7,7 +7,7 @@ learned to list, and went on listing until it was cut off.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mixup.mixture.degraded import Variants
 from mixup.mixture.facts import facts_of, found_in, numbers_of
@@ -69,11 +69,5 @@ def _wrong_numbers(target: Item, texts: Sequence[str]) -> list[str]:
 
 
 def _items(places: Sequence[int], one: str, many: str) -> str:
-    if len(places) == 1:
-        return f"Item {places[0]} {one}"
-    return f"Items {_and(map(str, places))} {many}"
-
-
-def _and(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}"
+    *first, last = map(str, places)
+    return f"Items {', '.join(first)} and {last} {many}" if first else f"Item {last} {one}"

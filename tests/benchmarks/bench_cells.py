@@ -87,17 +87,22 @@ def report(
     near: np.ndarray,
     borders: tuple[float, ...],
 ) -> None:
-    """Print a line for every border."""
+    """Print a line for every ascending border; a wider one sees no fewer neighbors."""
     sizes = np.bincount(assign(vectors, cells, most=1, uids=uids).homes_N)[cells.ids]
+    assert sizes.sum() == len(vectors)
+    assert sizes.max() <= CAP
     print(
         f"  {len(cells.ids)} cells ({cells.split_share:.0%} of those fitted were split) of "
         f"{sizes.min():,} to {sizes.max():,} own rows, median {int(np.median(sizes)):,}"
     )
+    seen = np.zeros(exact.indices_MK.shape, dtype=bool)
     for border in borders:
         start = time.process_time()
         places = assign(vectors, cells, border=border, uids=uids)
         seconds = time.process_time() - start
         found = found_in(cells, places, exact)
+        assert (found >= seen).all()
+        seen = found
         pairs = sum(len(own) * (len(own) + len(more)) for own, more in rows_of(places, cells))
         print(
             f"    border {border:4.2f}: recall@{NEIGHBORS} {found.mean():.4f}, at {FLOOR} or above "
