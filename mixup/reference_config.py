@@ -22,8 +22,8 @@ class FitConfig(Section):
     max_rows: Count = 40_000
     """Most rows of a task type, drawn by their content's hash; a reward actor holds all of them."""
     predictor: Literal["regression", "neighbors"] = "regression"
-    """Whether a regression is fitted too, for score curation (`curate.predictor`). The quality
-    reward reads votes either way."""
+    """Whether a regression is fitted too, for score curation (`curate.predictor`) and for the
+    samples of a refresh that asks for it (`reward.predictor`). GRPO's reward reads votes."""
     transition: Literal["cooccurrence", "consensus"] = "cooccurrence"
     """The T with which votes are read, as `curate.transition` of a refresh."""
     transition_neighbors: Count = 3

@@ -23,6 +23,7 @@ from mixup.config import (
 from mixup.rater_config import EngineConfig, Rater, ReferenceRater
 
 RewardMode = Literal["soft", "paper", "released_code"]
+QualityPredictor = Literal["regression", "neighbors"]
 
 
 def _section_or_number(value: object) -> str:
@@ -54,7 +55,7 @@ class CurateConfig(Section):
     the lowest such number whose rows are expected to be truly high-quality for that share."""
     margin: Share = 0.05
     """How far beyond keep_at a row must come to change sides on a later night."""
-    predictor: Literal["regression", "neighbors"] = "regression"
+    predictor: QualityPredictor = "regression"
     """What tells a row's quality before its own rating is heard: `regression`, a logistic
     regression on the embedding, fitted on the rated rows; `neighbors`, the votes of its rated
     neighbors (KNN-Bayes), as in the quality reward. With one rating class, votes."""
@@ -181,6 +182,10 @@ class ScoringConfig(Section):
 class RewardConfig(ScoringConfig):
     """The rubric that scores samples, and what a sample needs to be accepted."""
 
+    predictor: QualityPredictor = "neighbors"
+    """What tells a sample's quality: `neighbors`, the votes of the rated rows nearest to it
+    (KNN-Bayes, as in GRPO's reward); `regression`, the regression of `curate.predictor`, for pools
+    in which neighbors do not tell ratings: there every sample gets the same quality by votes."""
     min_quality: Share = 0.5
     """Least quality of an accepted sample."""
     min_alignment: Share = 0.3
@@ -242,6 +247,14 @@ class RefreshConfig(Section):
     def _window(self) -> Self:
         if self.distill.max_tokens >= self.distill.context_tokens:
             raise ValueError("distill.max_tokens must be below distill.context_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _regressed(self) -> Self:
+        if self.reward.predictor == "regression" and self.curate.predictor != "regression":
+            raise ValueError(
+                "reward.predictor=regression needs curate.predictor=regression, which fits it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mixup.actors.quality import Predictor, quality_scores
 from mixup.actors.requests import Score, ScoreRequest, Texts
 from mixup.actors.reward_settings import RewardSettings
-from mixup.actors.votes import Votes, quality_scores
 from mixup.config import Similarity
 from mixup.errors import ShapeError
 from mixup.refresh_config import RewardMode
@@ -20,7 +20,7 @@ def component_scores(
     requests: Sequence[ScoreRequest],
     texts: Texts | None,
     settings: RewardSettings,
-    votes: Votes | None,
+    predictor: Predictor | None,
 ) -> list[Score]:
     """One component's outcomes for some samples, in their order.
 
@@ -29,7 +29,7 @@ def component_scores(
         requests: The samples.
         texts: The vectors of all their texts; format needs none.
         settings: What decides the values.
-        votes: The reference library; without one, quality has no value.
+        predictor: What tells quality; without one, it has no value.
 
     Raises:
         ShapeError: If a component that needs vectors was given none.
@@ -41,7 +41,7 @@ def component_scores(
         raise ShapeError(f"component {component} needs vectors, and was given none")
     able = [one for one in requests if one.answer.strip()]
     if component == "quality":
-        scores = quality_scores(able, texts, settings, votes)
+        scores = quality_scores(able, texts, settings, predictor)
     else:
         one_score = _alignment if component == "alignment" else _coverage
         scores = [one_score(one, texts, settings.similarity, settings.mode) for one in able]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mixup.config import Similarity
 from mixup.models.encoder import similarity_of
 from mixup.records import content_key
-from mixup.refresh_config import RefreshConfig, RewardMode
+from mixup.refresh_config import QualityPredictor, RefreshConfig, RewardMode
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class RewardSettings:
         effective_votes: Their worth in independent votes.
         encoder: The encoder's revision.
         library: The reference library's revision; None where there is none.
+        predictor: What tells quality by the library.
     """
 
     mode: RewardMode
@@ -31,6 +33,7 @@ class RewardSettings:
     effective_votes: float
     encoder: str
     library: str | None
+    predictor: QualityPredictor = "neighbors"
 
     @classmethod
     def of(
@@ -52,6 +55,7 @@ class RewardSettings:
             effective_votes=effective_votes,
             encoder=encoder,
             library=library,
+            predictor=config.reward.predictor,
         )
 
     def revision(self, component: str) -> str:
@@ -61,13 +65,11 @@ class RewardSettings:
             "format": [self.mode],
             "alignment": [self.mode, *near],
             "coverage": near,
-            "quality": [
-                self.mode,
-                self.encoder,
-                self.library,
-                self.threshold,
-                self.neighbors,
-                self.effective_votes,
-            ],
+            "quality": [self.mode, self.encoder, self.library, self.threshold, *self._told_by()],
         }
         return content_key("reward-v1", component, reads[component])
+
+    def _told_by(self) -> list[Any]:
+        if self.predictor == "regression":
+            return [self.predictor]
+        return [self.neighbors, self.effective_votes]

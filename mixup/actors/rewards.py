@@ -16,10 +16,10 @@ import numpy as np
 
 from mixup.actors.components import component_scores
 from mixup.actors.deaths import CRASHED, Guard
+from mixup.actors.quality import Predictor
 from mixup.actors.requests import Score, ScoreRequest, Texts, texts_of
 from mixup.actors.resources import Demand
 from mixup.actors.reward_settings import RewardSettings
-from mixup.actors.votes import Votes
 from mixup.config import EmbedConfig
 from mixup.errors import StalledError
 from mixup.models.encoder import SentenceEncoder
@@ -68,9 +68,11 @@ class _EncoderActor:
 class _ComponentActor:
     """Scores batches by one component. Import-light: it holds no model."""
 
-    def __init__(self, component: str, settings: RewardSettings, votes: Votes | None) -> None:
+    def __init__(
+        self, component: str, settings: RewardSettings, predictor: Predictor | None
+    ) -> None:
         self._guard = Guard.of_actor(f"a {component} reward")
-        self._component, self._settings, self._votes = component, settings, votes
+        self._component, self._settings, self._predictor = component, settings, predictor
 
     def score(
         self, requests: Sequence[ScoreRequest], encoded: tuple[Texts, Span] | None = None
@@ -85,7 +87,7 @@ class _ComponentActor:
                 [requests[place] for place in places],
                 texts,
                 self._settings,
-                self._votes,
+                self._predictor,
             ),
         )
         scores = [Score(None, CRASHED) if score is None else score for score in found]
@@ -104,7 +106,7 @@ class RewardPools:
         config: ScoringConfig,
         embed: EmbedConfig,
         settings: RewardSettings,
-        votes: Votes | None,
+        predictor: Predictor | None,
         placement: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> RewardPools:
         """Start all actors; they live as long as the handles do.
@@ -113,7 +115,7 @@ class RewardPools:
             config: How many actors there are, and what each of them asks for.
             embed: The encoder.
             settings: What decides the values.
-            votes: The reference library; None: quality has no value.
+            predictor: What tells quality; None: it has no value.
             placement: Further options of the actors, by the names that ``demands`` gives them.
         """
         import ray
@@ -129,7 +131,7 @@ class RewardPools:
         component = ray.remote(_ComponentActor).options(
             num_cpus=config.actor_cpus, **_REPLACED, **placed.get(SCORERS, {})
         )
-        held = ray.put(votes)
+        held = ray.put(predictor)
         on_gpu = config.encoder_gpus > 0
         return cls(
             [

@@ -1,4 +1,4 @@
-"""The quality of answers: the votes of the rated examples near to them."""
+"""The quality of answers by the votes of the rated examples near to them (KNN-Bayes)."""
 
 from __future__ import annotations
 
@@ -59,12 +59,17 @@ class Votes:
         return own, part.effective_votes
 
 
-def quality_scores(
-    requests: Sequence[ScoreRequest], texts: Texts, settings: RewardSettings, votes: Votes | None
+def voted_quality(
+    requests: Sequence[ScoreRequest], texts: Texts, settings: RewardSettings, votes: Votes
 ) -> list[Score]:
-    """The quality of all pairs, by one search in the library for each task type."""
-    if votes is None:
-        return [Score(None, "no_reference_library")] * len(requests)
+    """The quality of all pairs, by one search in the library for each task type.
+
+    Args:
+        requests: The samples, each with a vector.
+        texts: The vectors of their pairs.
+        settings: What decides the values.
+        votes: The library.
+    """
     scores: dict[int, Score] = {}
     by_task: dict[str, list[int]] = {}
     for place, one in enumerate(requests):
@@ -92,15 +97,9 @@ def _voted(
     classes = votes.transition.classes
     if len(classes) < 2:
         return [Score(None, "one_rating_class")] * len(requests)  # it cannot tell good from bad
-    found = [texts.missing([one.pair]) for one in requests]
-    able = [one for one, missing in zip(requests, found, strict=True) if missing is None]
-    if not able:
-        return [missing for missing in found if missing is not None]
-    near = top_k(texts.vectors([one.pair for one in able]), votes.vectors_LD, settings.neighbors)
+    pairs_MD = texts.vectors([one.pair for one in requests])
+    near = top_k(pairs_MD, votes.vectors_LD, settings.neighbors)
     counted = neighbor_votes(nearest_classes(votes.ratings_L, classes), near.indices_MK, classes)
     q_MC = posterior(counted, votes.transition, effective_votes=effective_votes)
     mode, threshold = settings.mode, settings.threshold
-    scores = iter(
-        [Score(quality_score(q_C, classes, mode=mode, threshold=threshold)) for q_C in q_MC]
-    )
-    return [missing if missing is not None else next(scores) for missing in found]
+    return [Score(quality_score(q_C, classes, mode=mode, threshold=threshold)) for q_C in q_MC]

@@ -41,7 +41,7 @@ from mixup.stages.duplicate_pairs import duplicate_pairs
 from mixup.stages.embed import NO_DIRECTION, embed, embed_demand, embed_state
 from mixup.stages.fitted_cells import load_cells
 from mixup.stages.ingest import ingest
-from mixup.stages.library_folder import votes_of
+from mixup.stages.library_folder import predictor_of
 from mixup.stages.publish import (
     point_to,
     publish,
@@ -180,10 +180,11 @@ def _of_read_files(context: RunContext) -> RunContext:
 
 def _start_rewards(workspace: Workspace, plan: Plan) -> RewardPools:
     settings = plan.rewards(workspace)
-    votes = None
+    predictor = None
     if settings.library is not None:
-        votes = votes_of(load_reference(workspace, settings.library))
-    return RewardPools.start(plan.config.reward, plan.config.embed, settings, votes)
+        reference = load_reference(workspace, settings.library)
+        predictor = predictor_of(reference, settings.predictor)
+    return RewardPools.start(plan.config.reward, plan.config.embed, settings, predictor)
 
 
 def _release(context: RunContext, plan: Plan, progress: Progress, watch: Stopwatch) -> str:

@@ -1,8 +1,9 @@
 """The quality reward: a posterior over rating classes turned into a number in [0, 1].
 
-The posterior is that of the votes (KNN-Bayes), also where a regression tells quality in curation
-(``curate.predictor``): a policy that is rewarded by a direction in the embedding space learns to go
-that way, while votes are those of examples that it has to resemble.
+The posterior is that of the votes (KNN-Bayes) where a policy is trained, and by default where
+samples are filtered: a policy that is rewarded by a direction in the embedding space learns to go
+that way, while votes are those of examples that it has to resemble. A filter is not learned from,
+so that a refresh may take the regression that tells quality in curation (``reward.predictor``).
 """
 
 from __future__ import annotations

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from mixup.actors.quality import Predictor
 from mixup.actors.votes import TaskVotes, Votes
 from mixup.errors import ConfigError
 from mixup.records import content_key
+from mixup.refresh_config import QualityPredictor
 from mixup.stages.cell import CellSettings
 from mixup.stages.reference import Reference, read_reference, save_reference
 from mixup.workspace import Workspace, resolve_location
@@ -214,8 +216,20 @@ def stated_files(workspace: Workspace, folder: str) -> dict[str, dict[str, Any]]
     return found
 
 
+def predictor_of(reference: Reference, predictor: QualityPredictor) -> Predictor:
+    """What tells quality by a library: its votes where it has one rating class, so no regression.
+
+    Args:
+        reference: The library.
+        predictor: What is asked for.
+    """
+    if predictor == "regression" and reference.fit.regressed is not None:
+        return reference.fit.regressed.regression
+    return votes_of(reference)
+
+
 def votes_of(reference: Reference) -> Votes:
-    """A library as the quality reward reads it: by task type where it is fitted so."""
+    """A library as votes are taken of it: by task type where it is fitted so."""
     if not reference.fit.tasks:
         return Votes(reference.vectors_LD, reference.ratings_L, reference.transition)
     tasks_L = np.array(reference.tasks_L)

@@ -15,12 +15,14 @@ from made_pool import ENCODER, Row, add, in_process, make_workspace, settings
 
 from mixup.actors.components import component_scores
 from mixup.actors.requests import ScoreRequest, Texts
+from mixup.actors.votes import Votes
 from mixup.commits import Committer, write_by_bucket
 from mixup.errors import ConfigError
 from mixup.lock import acquire
 from mixup.records import TABLES
 from mixup.reference_config import FitConfig
 from mixup.refresh_config import CurateConfig
+from mixup.stages.cell import CellSettings
 from mixup.stages.library import LibraryMade, make_library
 from mixup.stages.library_folder import (
     FORMAT,
@@ -32,6 +34,7 @@ from mixup.stages.library_folder import (
     find_library,
     library_at,
     load_library,
+    predictor_of,
     stated_files,
     take_library,
     votes_of,
@@ -53,11 +56,15 @@ def source(workspace: Workspace, licences: tuple[str, ...] | None = None) -> Rat
 
 
 def make(
-    workspace: Workspace, sources: Sequence[RatedSource], fit: FitConfig = FIT, folder: str = "made"
+    workspace: Workspace,
+    sources: Sequence[RatedSource],
+    fit: FitConfig = FIT,
+    folder: str = "made",
+    cells: CellSettings = FITTED,
 ) -> LibraryMade:
     with acquire(workspace, "r") as lease:
         context = RunContext(workspace, "r", lease.token, runner=in_process)
-        return make_library(context, sources, FITTED, fit, folder)
+        return make_library(context, sources, cells, fit, folder)
 
 
 def rows(task: str, ratings: Sequence[float | None], topic: int = 0, **more) -> list[Row]:
@@ -310,3 +317,16 @@ def test_the_manifest_is_json_without_numbers_that_json_lacks(tmp_path):
     folder = published(make_workspace(tmp_path / "w"))
     for file in folder.glob("*.json"):
         json.loads(file.read_text(), parse_constant=pytest.fail)
+
+
+def test_samples_are_judged_by_the_regression_where_it_is_asked_for_and_there(tmp_path):
+    workspace = make_workspace(tmp_path / "w")
+    add(workspace, rows("qa", [9.0] * 8) + rows("qa", [5.0] * 8, topic=1))
+    cells = settings(curate=CurateConfig(min_rated=4, neighbors=3))
+    fitted = make(workspace, [source(workspace)], cells=cells)
+    with_it = read_reference(workspace, "made", fitted.revision)
+    assert with_it.fit.regressed is not None
+    assert predictor_of(with_it, "regression") is with_it.fit.regressed.regression
+    assert isinstance(predictor_of(with_it, "neighbors"), Votes)
+    without = replace(with_it, fit=replace(with_it.fit, regressed=None))
+    assert isinstance(predictor_of(without, "regression"), Votes)
