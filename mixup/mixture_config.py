@@ -162,10 +162,8 @@ class CellsConfig(Section):
 
     rows: Annotated[int, Field(ge=2)] = 4000
     """Most rows of a cell; with fewer rows in all there is one."""
-    border: Share = 0.3
-    """A row is visible in a neighboring cell whose centroid is less similar by at most this."""
-    copies: Annotated[int, Field(ge=1, le=3)] = 3
-    """Most cells in which a row is visible, its own among them."""
+    copies: Annotated[float, Field(ge=1, le=3)] = 2.95
+    """Cells in which a row is visible on average, its own among them."""
 
 
 class MixtureConfig(Section):

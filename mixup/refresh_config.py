@@ -70,10 +70,9 @@ class CurateConfig(Section):
     """Neighbors in the long-tail score."""
     cell_rows: Annotated[int, Field(ge=2)] = 4000
     """Most rows of a cell, inside which neighbors are looked for; a smaller pool is one cell."""
-    cell_border: Share = 0.3
-    """A row is visible in a neighboring cell whose centroid is less similar by at most this."""
-    cell_copies: Annotated[int, Field(ge=1, le=3)] = 3
-    """Most cells in which a row is visible, its own among them."""
+    cell_copies: Annotated[float, Field(ge=1, le=3)] = 2.95
+    """Cells in which a row is visible on average, its own among them: more of a row's neighbors are
+    seen, and more rows are compared. A row near many cells is in five at most."""
     effective_votes: Annotated[
         Annotated[Literal["auto"], Tag(AS_WORD)] | Annotated[float, Field(gt=0), Tag(AS_NUMBER)],
         Discriminator(_word_or_number),

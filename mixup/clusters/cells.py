@@ -10,11 +10,12 @@ the cell's middle. That finds more neighbors with fewer visitors than one centro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from mixup.errors import ConfigError, ShapeError
 from mixup.quality.neighbors import unit_vectors
@@ -22,6 +23,9 @@ from mixup.records import content_key
 
 BY_CENTROID = -1
 """The salt of a node whose rows go to the child with the nearest centroid."""
+
+NO_BORDER = -2.0
+"""A border so narrow that no row visits another cell."""
 
 _LEAST_DISTANCE = 1e-6  # a pool of equal rows is at no distance from its centroid
 
@@ -39,6 +43,10 @@ class Cells:
             of their uids with this salt.
         similarity: Mean cosine similarity, at the fit, of rows that it did not see to the nearest
             centroid.
+        border: How much less similar than its home another cell may be to a row that visits it.
+        wanted_CF: For each centroid of the F children of node 0, in their order, how many rows of
+            each of these cells have a row near it among their nearest (``wanted_rows``); None: not
+            counted.
     """
 
     centroids_CD: np.ndarray
@@ -46,6 +54,8 @@ class Cells:
     parents_K: np.ndarray
     salts_K: np.ndarray
     similarity: float
+    border: float = NO_BORDER
+    wanted_CF: csr_array | None = None
 
     @cached_property
     def revision(self) -> str:
@@ -56,6 +66,8 @@ class Cells:
             self.nodes_C.tolist(),
             self.parents_K.tolist(),
             self.salts_K.tolist(),
+            self.border,
+            [part.tolist() for part in _parts(self.wanted_CF).values()],
         )
 
     @cached_property
@@ -80,6 +92,14 @@ class Cells:
         for node, parent in enumerate(self.parents_K.tolist()[1:], start=1):
             above = found[parent]
             found[node] = node if self.salts_K[above] == BY_CENTROID else above
+        return found
+
+    @cached_property
+    def first_K(self) -> np.ndarray:
+        """For each node the child of node 0 at or above it; 0 for node 0."""
+        found = np.arange(len(self.parents_K))
+        for node, parent in enumerate(self.parents_K.tolist()[1:], start=1):
+            found[node] = found[parent] or node
         return found
 
     @property
@@ -108,24 +128,25 @@ class Cells:
         parents = division.parents_K[1:]
         salts = np.concatenate([self.salts_K, division.salts_K[1:]])
         salts[cell] = division.salts_K[0]
-        return Cells(
-            np.concatenate([self.centroids_CD, division.centroids_CD]),
-            np.concatenate([self.nodes_C, division.nodes_C + shift]).astype(np.int32),
-            np.append(self.parents_K, np.where(parents == 0, cell, parents + shift)).astype(
-                np.int32
-            ),
-            salts,
-            self.similarity,
+        above = np.where(parents == 0, cell, parents + shift)
+        return replace(
+            self,
+            centroids_CD=np.concatenate([self.centroids_CD, division.centroids_CD]),
+            nodes_C=np.concatenate([self.nodes_C, division.nodes_C + shift]).astype(np.int32),
+            parents_K=np.append(self.parents_K, above).astype(np.int32),
+            salts_K=salts,
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The tree as plain arrays: centroids and nodes (C), parents and salts (K), similarity."""
+        """The tree as plain arrays; what cells want is as the parts of a sparse matrix."""
         return {
             "centroids": self.centroids_CD,
             "nodes": self.nodes_C,
             "parents": self.parents_K,
             "salts": self.salts_K,
             "similarity": np.array([self.similarity]),
+            "border": np.array([self.border]),
+            **_parts(self.wanted_CF),
         }
 
     @classmethod
@@ -143,7 +164,38 @@ class Cells:
         fits = len(salts) == len(parents) and len(nodes) == len(centroids)
         if not (is_tree and fits and (np.diff(nodes) >= 0).all() and np.isin(0, nodes)):
             raise ShapeError(f"{len(parents)} nodes with {len(centroids)} centroids are no tree")
-        return cls(centroids, nodes, parents, salts, float(np.ravel(arrays["similarity"])[0]))
+        similarity, border = (float(np.ravel(arrays[name])[0]) for name in ("similarity", "border"))
+        of_first = int((parents[nodes] == 0).sum())
+        wanted = _wanted(arrays, of_first, int((parents == 0).sum()))
+        return cls(centroids, nodes, parents, salts, similarity, border, wanted)
+
+
+def _parts(wanted: csr_array | None) -> dict[str, np.ndarray]:
+    """A sparse matrix as its parts; nothing for none."""
+    if wanted is None:
+        return {}
+    return {
+        "wanted": wanted.data,
+        "wanted_cells": wanted.indices.astype(np.int32),
+        "wanted_starts": wanted.indptr.astype(np.int64),
+    }
+
+
+def _wanted(arrays: Mapping[str, np.ndarray], rows: int, cells: int) -> csr_array | None:
+    """The matrix that ``_parts`` took apart.
+
+    Raises:
+        ShapeError: The parts are of no such matrix.
+    """
+    if "wanted" not in arrays:
+        return None
+    parts = (arrays["wanted"], arrays["wanted_cells"], arrays["wanted_starts"])
+    try:
+        wanted = csr_array(parts, shape=(rows, cells))
+        wanted.check_format(full_check=True)
+        return wanted
+    except ValueError as error:
+        raise ShapeError(f"what cells want is no matrix: {error}") from error
 
 
 def drift(similarity: float, cells: Cells) -> float:

@@ -29,7 +29,7 @@ def nearest(vectors_ND: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
         row, column = np.nonzero(rough >= rough.max(axis=1, keepdims=True) - SLACK)
         if len(row) > len(block):
             exact = own_products(block[row], centroids_KD[column])
-            _, column, _ = most_similar(row, column, exact, 1)
+            column = column[most_similar(row, column, exact, 1)[0]]
         found[start : start + _BLOCK_ROWS] = column
     return found
 
@@ -46,20 +46,21 @@ def own_products(vectors_ND: np.ndarray, others_ND: np.ndarray) -> np.ndarray:
 
 def most_similar(
     row_P: np.ndarray, owner_P: np.ndarray, similarity_P: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """The most similar owners of each row, each once, of some pairs with centroids of theirs.
 
     Returns:
-        Rows (ascending), owners and ranks from 0, most similar first; ties go to the lower owner.
+        The places of their pairs, by ascending row and then most similar first, and their ranks
+        from 0; ties go to the lower owner.
     """
     order = np.lexsort((owner_P, -similarity_P, row_P))
     row, owner = row_P[order], owner_P[order]
     pair = row * (int(owner.max(initial=0)) + 1) + owner
     first = np.sort(np.unique(pair, return_index=True)[1])
-    row, owner = row[first], owner[first]
+    row = row[first]
     rank = np.arange(len(row)) - np.searchsorted(row, row)
     kept = rank < most
-    return row[kept], owner[kept], rank[kept]
+    return order[first[kept]], rank[kept]
 
 
 def mean_direction(vectors_ND: np.ndarray) -> np.ndarray:

@@ -15,48 +15,9 @@ from scipy.sparse import coo_array, csr_array
 
 from mixup.quality.neighbors import top_k
 
-_NEIGHBORS = 10
-_NEAR_PARTS = 32  # in which the neighbors of a part's rows are looked for, itself among them
 _MOST_ROUNDS = 10
 _ALIKE_PARTS = 4  # that are joined where they share no neighbors
 _ALIKE = 1e-6  # what being alike counts, in neighbors: it decides where nothing else does
-
-
-def shared_neighbors(
-    sample_SD: np.ndarray, part_S: np.ndarray, centroids_CD: np.ndarray
-) -> csr_array:
-    """How many neighbors in the sample cross from one part to another, either way.
-
-    Each row's nearest rows are looked for in the parts that are nearest to its own.
-
-    Args:
-        sample_SD: Unit vectors.
-        part_S: The part of each.
-        centroids_CD: The centroid of each part.
-
-    Returns:
-        A symmetric matrix (C, C) with nothing on its diagonal.
-    """
-    parts = len(centroids_CD)
-    order = np.argsort(part_S, kind="stable")
-    rows_of = np.split(order, np.searchsorted(part_S[order], np.arange(1, parts)))
-    near = top_k(centroids_CD, centroids_CD, _NEAR_PARTS).indices_MK
-    found = []
-    for part, own in enumerate(rows_of):
-        base = np.sort(np.concatenate([rows_of[other] for other in {part, *near[part].tolist()}]))
-        if len(own) and len(base) > 1:
-            place = np.searchsorted(base, own)
-            close = top_k(sample_SD[own], sample_SD[base], _NEIGHBORS, own_M=place).indices_MK
-            others, counts = np.unique(part_S[base[close]], return_counts=True)
-            found.append((np.full(len(others), part), others, counts))
-    if not found:
-        return csr_array((parts, parts), dtype=np.float64)
-    row, column, count = (np.concatenate(values) for values in zip(*found, strict=True))
-    across = row != column
-    one_way = coo_array(
-        (count[across].astype(np.float64), (row[across], column[across])), shape=(parts, parts)
-    ).tocsr()
-    return csr_array(one_way + one_way.T)
 
 
 def join_parts(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from mixup.clusters.cells import BY_CENTROID, Cells
 from mixup.clusters.centroids import (
@@ -16,8 +17,10 @@ from mixup.clusters.centroids import (
     own_products,
     sorted_rows,
 )
-from mixup.clusters.joining import join_parts, shared_neighbors
-from mixup.clusters.places import part_of
+from mixup.clusters.joining import join_parts
+from mixup.clusters.nearby import part_of
+from mixup.clusters.part_neighbors import part_neighbors, shared_neighbors, wanted_rows
+from mixup.clusters.places import COPIES, fitted_border
 from mixup.errors import ConfigError, ShapeError
 from mixup.quality.neighbors import unit_vectors
 
@@ -34,6 +37,8 @@ _ROWS_PER_CENTROID = 4  # of the sample, at least
 _SAMPLE_PER_CELL = 512
 _SAMPLE_LEAST, _SAMPLE_MOST = 60_000, 1_000_000
 _HELD_OUT = 10  # every tenth row of the sample is not fitted: it says how near unseen rows are
+_EVERY_TO_JOIN = 8  # row's neighbors are enough to join parts, where none are to visit
+_BORDER_EVERY = 7  # row of a pool that was fitted whole tells how wide borders are
 _MOST_LEVELS = 8  # of k-means inside one cell; only rows that are nearly all equal need more
 _FILL = 0.75  # of the cap, on average, by parts that a hash deals
 
@@ -49,7 +54,12 @@ def sample_rows(rows: int, *, full_rows: int = FULL_ROWS) -> int:
 
 
 def fit_cells(
-    sample_SD: np.ndarray, *, rows: int, full_rows: int = FULL_ROWS, seed: int = 0
+    sample_SD: np.ndarray,
+    *,
+    rows: int,
+    full_rows: int = FULL_ROWS,
+    copies: float = COPIES,
+    seed: int = 0,
 ) -> Cells:
     """The partition of a pool into cells of up to about ``full_rows`` rows, fitted on a sample.
 
@@ -61,31 +71,39 @@ def fit_cells(
         sample_SD: Unit vectors of a random sample, at least one (``sample_rows``).
         rows: Rows of the whole pool.
         full_rows: Most rows wanted in a cell.
+        copies: Cells in which a row is to be on average, its home among them; at least 1.
         seed: Of the k-means.
 
     Raises:
         ShapeError: The sample is empty, or has rows that are not unit vectors.
-        ConfigError: Rows of pool or cell are not positive.
+        ConfigError: Rows of pool or cell are not positive, or there are fewer copies than one.
     """
     sample = unit_vectors(sample_SD)
     if not len(sample):
         raise ShapeError("the sample has no rows; cells are fitted when there is an embedding")
-    if rows < 1 or full_rows < 1:
-        raise ConfigError(f"rows {rows}, full_rows {full_rows}: expected at least 1 of each")
+    if not (rows >= 1 and full_rows >= 1 and copies >= 1):
+        raise ConfigError(
+            f"rows {rows}, full_rows {full_rows}, copies {copies}: expected at least 1 of each"
+        )
     sample = sample[sorted_rows(sample)[0]]
     tree = _Tree(sample.shape[1])
     tree.centroids.append(mean_direction(sample))
     tree.nodes.append(0)
-    unseen = np.arange(len(sample)) % _HELD_OUT == 0
+    unseen, wanted = np.arange(len(sample)) % _HELD_OUT == 0, None
     if rows > full_rows:
         fitted = sample[~unseen] if len(sample) >= _HELD_OUT else sample
         parts, _ = _parts(fitted, -(-rows // full_rows), seed)
-        found, owner = _joined(parts, sample, rows, full_rows)
+        every = 1 if copies > 1 else _EVERY_TO_JOIN
+        found, owner, joined = _joined(parts, sample, rows, full_rows, every)
         if owner[-1] > 0:
             tree.add(0, found, owner)
+            wanted = joined if copies > 1 else None
     leaves = tree.centroids[-1]
     near = own_products(sample[unseen], leaves[nearest(sample[unseen], leaves)])
-    return tree.cells(float(near.mean()))
+    cells = replace(tree.cells(float(near.mean())), wanted_CF=wanted)
+    # Rows that were fitted are nearer to their centroids than those of the rest of the pool are.
+    like_the_pool = sample[::_BORDER_EVERY] if rows <= len(sample) else sample[unseen]
+    return replace(cells, border=fitted_border(like_the_pool, cells, copies))
 
 
 def split_over_cap(
@@ -157,15 +175,17 @@ class _Tree:
 
 
 def _joined(
-    centroids: np.ndarray, sample: np.ndarray, rows: int, full_rows: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The centroids of small parts in the order of their cells, and the cell of each from 0."""
+    centroids: np.ndarray, sample: np.ndarray, rows: int, full_rows: int, every: int
+) -> tuple[np.ndarray, np.ndarray, csr_array]:
+    """The centroids of small parts by cell, the cell of each from 0, and what cells want."""
     part = nearest(sample, centroids)
     drawn = np.maximum(np.bincount(part, minlength=len(centroids)), 1)
-    shared = shared_neighbors(sample, part, centroids)
+    neighbors = part_neighbors(sample, part, centroids, every=every)
+    shared = shared_neighbors(neighbors, part, len(centroids))
     cell = join_parts(shared, centroids, drawn * (rows / len(sample)), full_rows)
     order = np.argsort(cell, kind="stable")
-    return centroids[order], cell[order]
+    wanted = wanted_rows(neighbors, part, cell, drawn)
+    return centroids[order], cell[order], csr_array(wanted[order])
 
 
 def _parts(vectors: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mixup.clusters.cells import BY_CENTROID, Cells
-from mixup.clusters.centroids import SLACK, most_similar, nearest, own_products
+from mixup.clusters.cells import NO_BORDER, Cells
+from mixup.clusters.nearby import Nearby
 from mixup.errors import ConfigError, ShapeError
 from mixup.quality.neighbors import unit_vectors
-from mixup.records import content_key
 
-BORDER = 0.3
-"""The default width of the border: about 2.5 cells a row with MiniLM. ``bench_cells`` has more."""
+COPIES = 2.95
+"""Cells in which a row is on average, by default. ``bench_cells`` tells what others would see."""
+
+MOST_COPIES = 5
+"""Most cells in which a row is. With fewer or more, less is seen at equal copies on average."""
+
+_DECIMALS = 4  # of a border
+_ALL = 2.0  # no cosine similarities differ by more
 
 _BLOCK_VALUES = 1 << 22  # similarities of rows and centroids that are held at a time
 
@@ -44,117 +49,75 @@ def assign(
     vectors_ND: np.ndarray,
     cells: Cells,
     *,
-    border: float = BORDER,
-    most: int = 3,
+    border: float | None = None,
+    most: int = MOST_COPIES,
     uids: Sequence[str] | None = None,
 ) -> Places:
-    """The home of each row, and the cells that it visits because it is near their border.
+    """The home of each row, and the cells that it visits because it is a neighbor there.
 
     The home is found from node 0 down: at each node the child with the nearest centroid, the lower
     id among equals. So splitting one cell moves only its own rows. Each row is placed by itself:
     the order of the rows, and which others there are, do not matter.
 
     A row visits the cells with the nearest other centroids, while their similarity is at least
-    that of the home's nearest centroid less ``border``. The parts of a cell whose rows are dealt by
-    hash count as one: a row of one part does not visit the others (its likes are in its own).
+    that of the home's nearest centroid less ``border``. A cell whose rows had rows like it among
+    their nearest at the fit counts as nearer than it is (``Cells.wanted_CF``). The parts of a cell
+    whose rows are dealt by hash count as one: a row of one part does not visit the others (its
+    likes are in its own).
 
     Args:
         vectors_ND: Unit vectors.
         cells: The partition.
-        border: Width of the border, in cosine similarity.
+        border: Width of the border, in cosine similarity; None: as fitted.
         most: Most cells that a row is in, its home among them.
         uids: The rows' uids; only needed where rows of a cell are dealt by hash.
 
     Raises:
         ShapeError: Vectors are not unit vectors of the centroids' dimension, or uids do not fit.
-        ConfigError: The border is negative or ``most`` not positive.
+        ConfigError: The border is not a number or ``most`` not positive.
     """
     vectors = unit_vectors(vectors_ND)
+    border = cells.border if border is None else border
     if vectors.shape[1] != cells.centroids_CD.shape[1]:
         raise ShapeError(f"vectors {vectors.shape}, centroids {cells.centroids_CD.shape}")
-    if not (border >= 0 and most >= 1):
-        raise ConfigError(f"border {border}, most {most}: expected border >= 0, most >= 1")
+    if border != border or most < 1:
+        raise ConfigError(f"border {border}, most {most}: expected a number and at least 1")
     if uids is not None and len(uids) != len(vectors):
         raise ShapeError(f"{len(uids)} uids for {len(vectors)} vectors")
     homes = np.zeros(len(vectors), dtype=np.int32)
     visits = np.full((len(vectors), most - 1), -1, dtype=np.int32)
     similarities = np.zeros(len(vectors), dtype=np.float32)
-    step = max(1, _BLOCK_VALUES // len(cells.centroids_CD))
-    for start in range(0, len(vectors), step):
-        rows = slice(start, start + step)
+    for rows in _blocks(len(vectors), cells):
         names = None if uids is None else uids[rows]
-        homes[rows] = _leaves(vectors[rows], names, cells, np.zeros(len(homes[rows]), np.int32))
-        block = _Block(vectors[rows], names, homes[rows], cells)
-        similarities[rows] = block.to_home_N
+        block = Nearby(vectors[rows], names, cells)
+        homes[rows], similarities[rows] = block.homes_N, block.to_home_N
         if most > 1:
             visits[rows] = block.visits(border, most - 1)
     return Places(homes, visits, similarities)
 
 
-def part_of(uid: str, salt: int, parts: int) -> int:
-    """The part, 0 to parts - 1, to which a hash deals a row."""
-    return int(content_key(salt, uid)[:16], 16) % parts
+def fitted_border(vectors_ND: np.ndarray, cells: Cells, copies: float) -> float:
+    """The widest border with which some rows are in no more cells than so many on average.
+
+    Args:
+        vectors_ND: Unit vectors of rows like those to come.
+        cells: The partition, before any split.
+        copies: Cells a row, at least 1.
+    """
+    visits = int((copies - 1.0) * len(vectors_ND))
+    if len(cells.ids) == 1 or not visits:
+        return NO_BORDER
+    found = [
+        Nearby(vectors_ND[rows], None, cells).gaps(MOST_COPIES - 1)
+        for rows in _blocks(len(vectors_ND), cells)
+    ]
+    gaps = np.sort(np.concatenate(found), axis=None)
+    if visits >= len(gaps):
+        return _ALL
+    scale = 10.0**_DECIMALS
+    return float(np.floor(gaps[visits] * scale) / scale)
 
 
-def _leaves(
-    vectors: np.ndarray, uids: Sequence[str] | None, cells: Cells, nodes: np.ndarray
-) -> np.ndarray:
-    """The leaf below each row's node."""
-    nodes = nodes.copy()
-    while divided := [node for node in np.unique(nodes).tolist() if node in cells.children]:
-        for node in divided:
-            rows, children = np.flatnonzero(nodes == node), cells.children[node]
-            salt = int(cells.salts_K[node])
-            if salt == BY_CENTROID:
-                centroids, owner = cells.centroids_of(children)
-                part = owner[nearest(vectors[rows], centroids)]
-            elif uids is None:
-                raise ShapeError(f"the rows of cell {node} are dealt by hash; give their uids")
-            else:
-                part = np.array([part_of(uids[int(row)], salt, len(children)) for row in rows])
-            nodes[rows] = children[part]
-    return nodes
-
-
-class _Block:
-    """Some rows whose homes are known, and their similarities to all centroids."""
-
-    def __init__(
-        self,
-        vectors: np.ndarray,
-        uids: Sequence[str] | None,
-        homes: np.ndarray,
-        cells: Cells,
-    ) -> None:
-        self._vectors, self._uids, self._cells = vectors, uids, cells
-        self._places = np.unique(cells.places_K[cells.ids])
-        self._centroids, self._owner = cells.centroids_of(self._places)
-        home = np.searchsorted(self._places, cells.places_K[homes])
-        self._others = vectors @ self._centroids.T
-        at_home = self._owner == home[:, None]
-        inside = np.where(at_home, self._others, -np.inf)
-        self._others[at_home] = -np.inf
-        row, _, exact = self._exact(inside, inside.max(axis=1))
-        self.to_home_N = np.maximum.reduceat(exact, np.searchsorted(row, np.arange(len(homes))))
-
-    def _exact(
-        self, rough: np.ndarray, least: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The pairs of row and centroid at or above a rough limit; their exact similarities."""
-        row, column = np.nonzero(rough >= least[:, None] - SLACK)
-        return row, column, own_products(self._vectors[row], self._centroids[column])
-
-    def visits(self, border: float, most: int) -> np.ndarray:
-        """The cells visited by each row, nearest first, -1 for none."""
-        found = np.full((len(self._vectors), most), -1, dtype=np.int32)
-        starts = np.flatnonzero(np.diff(self._owner, prepend=-1))
-        of_places = np.maximum.reduceat(self._others, starts, axis=1)
-        last = min(most, len(starts)) - 1
-        cut = -np.partition(-of_places, last, axis=1)[:, last]
-        least = self.to_home_N - border
-        row, column, exact = self._exact(self._others, np.maximum(cut, least))
-        near = exact >= least[row]
-        row, place, rank = most_similar(row[near], self._owner[column[near]], exact[near], most)
-        names = None if self._uids is None else [self._uids[int(at)] for at in row]
-        found[row, rank] = _leaves(self._vectors[row], names, self._cells, self._places[place])
-        return found
+def _blocks(rows: int, cells: Cells) -> Iterator[slice]:
+    step = max(1, _BLOCK_VALUES // len(cells.centroids_CD))
+    return (slice(start, start + step) for start in range(0, rows, step))

@@ -157,9 +157,7 @@ class MixturePlan:
     def _cells(self) -> CellSettings:
         cells = self.config.cells
         return CellSettings(
-            curate=CurateConfig(
-                cell_rows=cells.rows, cell_border=cells.border, cell_copies=cells.copies
-            ),
+            curate=CurateConfig(cell_rows=cells.rows, cell_copies=cells.copies),
             cluster=ClusterConfig(),
             similarity=self.similarity,
             encoder=self.encoder,

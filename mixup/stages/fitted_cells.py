@@ -47,7 +47,7 @@ class FittedCells:
     """The cells in use.
 
     Attributes:
-        fit: A key of the fit, before any split, and of what decides which cells a row visits.
+        fit: The key of the cells as they were fitted, before any split.
         cells: The tree as it is now.
         new: Rows that were placed since the fit, the first ones left out.
         similarity: The sum of their cosine similarities to the centroids of their cells.
@@ -118,11 +118,7 @@ def load_cells(workspace: Workspace, settings: CellSettings) -> FittedCells | No
 
 
 def _decides(settings: CellSettings) -> str:
-    return content_key(settings.encoder, settings.curate.cell_rows, _visits(settings))
-
-
-def _visits(settings: CellSettings) -> list[float]:
-    return [settings.curate.cell_border, settings.curate.cell_copies]
+    return content_key(settings.encoder, settings.curate.cell_rows, settings.curate.cell_copies)
 
 
 def _path(revision: str) -> str:
@@ -169,7 +165,7 @@ def _fit(
     context: RunContext, settings: CellSettings, tables: Mapping[str, Snapshot]
 ) -> FittedCells:
     cells = next(context.each(fit_on_sample, context.workspace, [(tables, settings)]))
-    return FittedCells(content_key(cells.revision, _visits(settings)), cells)
+    return FittedCells(cells.revision, cells)
 
 
 def fit_on_sample(
@@ -184,7 +180,8 @@ def fit_on_sample(
         uids, vectors = drawn_vectors(workspace, tables, settings, 1.0)
     if not uids:
         return _NOTHING
-    return fit_cells(vectors, rows=max(rows, 1), full_rows=full)
+    copies = settings.curate.cell_copies
+    return fit_cells(vectors, rows=max(rows, 1), full_rows=full, copies=copies)
 
 
 def _usable_rows(

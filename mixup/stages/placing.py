@@ -114,13 +114,7 @@ def place_bucket(
     wanted = missing["uid"].combine_chunks()
     for part in vectors_of(workspace, tables, bucket, wanted, settings):
         uids = part["uid"].to_pylist()
-        found = assign(
-            vectors_from_arrow(part["vector"]),
-            cells,
-            border=settings.curate.cell_border,
-            most=settings.curate.cell_copies,
-            uids=uids,
-        )
+        found = assign(vectors_from_arrow(part["vector"]), cells, uids=uids)
         placement.new += len(uids)
         placement.similarity += float(found.similarities_N.sum())
         visits = [[cell for cell in row if cell >= 0] for row in found.visits_NV.tolist()]

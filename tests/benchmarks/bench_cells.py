@@ -19,7 +19,7 @@ from real_vectors import needs_pool, real_vectors
 
 from mixup.clusters.cells import Cells, drift
 from mixup.clusters.partition import CAP_ROWS, FULL_ROWS, fit_cells, split_over_cap
-from mixup.clusters.places import BORDER, Places, assign
+from mixup.clusters.places import COPIES, Places, assign, fitted_border
 from mixup.quality.neighbors import Neighbors, top_k
 
 pytestmark = [needs_pool, pytest.mark.timeout(3600)]
@@ -27,7 +27,7 @@ ROWS = int(os.environ.get("MIXUP_BENCH_ROWS", "50000"))
 CAP = int(os.environ.get("MIXUP_BENCH_CAP", str(CAP_ROWS)))
 NEIGHBORS = 10
 FLOOR = 0.6
-BORDERS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 2.0)
+BUDGETS = (1.0, 1.5, 2.0, 2.5, COPIES)  # cells a row
 FULL = (0.5, 0.65, 0.75, 0.95)  # of the cap
 
 
@@ -36,15 +36,15 @@ def vectors() -> np.ndarray:
     return real_vectors()[:ROWS]
 
 
-def partition(vectors: np.ndarray, uids: list[str], full_rows: int) -> Cells:
-    """Cells fitted on the rows, with those over the cap split."""
-    cells = fit_cells(vectors, rows=len(vectors), full_rows=full_rows)
+def partition(vectors: np.ndarray, uids: list[str], full_rows: int) -> tuple[Cells, Cells]:
+    """Cells fitted on the rows, and the same with those over the cap split."""
+    cells = fitted = fit_cells(vectors, rows=len(vectors), full_rows=full_rows)
     homes = assign(vectors, cells, most=1).homes_N
     for cell in cells.ids.tolist():
         rows = np.flatnonzero(homes == cell)
         division = split_over_cap(vectors[rows], [uids[row] for row in rows], cap=CAP)
         cells = cells if division is None else cells.with_split(cell, division)
-    return cells
+    return fitted, cells
 
 
 def rows_of(places: Places, cells: Cells) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -75,19 +75,21 @@ def test_recall(vectors: np.ndarray) -> None:
     )
     default = FULL_ROWS / CAP_ROWS
     for share in sorted({*FULL, default}):
-        cells = partition(vectors, uids, max(1, int(share * CAP)))
-        report(cells, vectors, uids, exact, near, BORDERS if share == default else (BORDER, 2.0))
+        fitted, cells = partition(vectors, uids, max(1, int(share * CAP)))
+        budgets = BUDGETS if share == default else (COPIES,)
+        report(fitted, cells, vectors, uids, exact, near, budgets)
 
 
 def report(
+    fitted: Cells,
     cells: Cells,
     vectors: np.ndarray,
     uids: list[str],
     exact: Neighbors,
     near: np.ndarray,
-    borders: tuple[float, ...],
+    budgets: tuple[float, ...],
 ) -> None:
-    """Print a line for every ascending border; a wider one sees no fewer neighbors."""
+    """Print a line for every ascending budget of copies; a larger one sees no fewer neighbors."""
     sizes = np.bincount(assign(vectors, cells, most=1, uids=uids).homes_N)[cells.ids]
     assert sizes.sum() == len(vectors)
     assert sizes.max() <= CAP
@@ -96,7 +98,8 @@ def report(
         f"{sizes.min():,} to {sizes.max():,} own rows, median {int(np.median(sizes)):,}"
     )
     seen = np.zeros(exact.indices_MK.shape, dtype=bool)
-    for border in borders:
+    for copies in budgets:
+        border = fitted_border(vectors[::10], fitted, copies)
         start = time.process_time()
         places = assign(vectors, cells, border=border, uids=uids)
         seconds = time.process_time() - start
@@ -105,8 +108,8 @@ def report(
         seen = found
         pairs = sum(len(own) * (len(own) + len(more)) for own, more in rows_of(places, cells))
         print(
-            f"    border {border:4.2f}: recall@{NEIGHBORS} {found.mean():.4f}, at {FLOOR} or above "
-            f"{found[near].mean():.4f}; replication {places.replication:.2f}; pairs compared "
+            f"    {copies:.1f} copies wanted: recall@{NEIGHBORS} {found.mean():.4f}, at {FLOOR} or "
+            f"above {found[near].mean():.4f}; replication {places.replication:.2f}; pairs compared "
             f"{pairs / len(vectors) ** 2:.1%} of all; drift of the fit's own rows "
             f"{drift(float(places.similarities_N.mean()), cells):.2f}; assigned in {seconds:.1f} s"
         )
@@ -116,7 +119,7 @@ def test_neighbors_found_are_those_of_the_search_inside_a_cell(vectors: np.ndarr
     """The figure above counts exact neighbors that are in a cell; the search in it finds them."""
     some = vectors[: min(len(vectors), 4 * CAP)]
     uids = [str(row) for row in range(len(some))]
-    cells = partition(some, uids, CAP // 2)
+    _, cells = partition(some, uids, CAP // 2)
     places = assign(some, cells, uids=uids)
     exact = top_k(some, some, NEIGHBORS, exclude_self=True)
     expected = found_in(cells, places, exact)

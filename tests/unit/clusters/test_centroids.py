@@ -50,9 +50,8 @@ def test_an_owner_counts_once_a_row():
     row = np.array([0, 0, 0, 0, 2, 2])
     owner = np.array([5, 3, 5, 4, 1, 0])
     similarity = np.array([0.9, 0.8, 0.95, 0.8, 0.5, 0.5])
-    rows, owners, ranks = most_similar(row, owner, similarity, 2)
-    assert rows.tolist() == [0, 0, 2, 2]
-    assert owners.tolist() == [5, 3, 0, 1]
+    pairs, ranks = most_similar(row, owner, similarity, 2)
+    assert pairs.tolist() == [2, 1, 5, 4]
     assert ranks.tolist() == [0, 1, 0, 1]
 
 

@@ -1,14 +1,12 @@
 """Parts are joined by the neighbors that they share, within the room of a cell."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_array, csr_array
 
-from mixup.clusters import joining
-from mixup.clusters.joining import join_parts, shared_neighbors
-from mixup.quality.neighbors import top_k
+from mixup.clusters.joining import join_parts
+from mixup.clusters.part_neighbors import part_neighbors, shared_neighbors
 
 
 def unit(rows):
@@ -90,37 +88,12 @@ def test_invariants(parts, seed, most):
     assert list(dict.fromkeys(cells.tolist())) == list(range(len(held)))  # numbered as they come
 
 
-def test_shared_neighbors_are_those_of_a_search_over_all(monkeypatch):
-    rng = np.random.default_rng(4)
-    sample, centroids = unit(rng.normal(size=(300, 8))), drawn(9, seed=5)
-    part = (sample @ centroids.T).argmax(axis=1)
-    expected = np.zeros((9, 9))
-    near = top_k(sample, sample, 10, exclude_self=True).indices_MK
-    for row, others in enumerate(near):
-        for other in others:
-            expected[part[row], part[other]] += 1
-            expected[part[other], part[row]] += 1
-    np.fill_diagonal(expected, 0)
-    found = shared_neighbors(sample, part, centroids)
-    np.testing.assert_array_equal(found.toarray(), expected)
-    monkeypatch.setattr(joining, "_NEAR_PARTS", 4)
-    some = shared_neighbors(sample, part, centroids).toarray()
-    np.testing.assert_array_equal(some, some.T)
-    assert some.sum() != expected.sum()
-
-
-@pytest.mark.parametrize("rows", [0, 1, 2])
-def test_a_sample_of_hardly_any_rows_shares_little(rows):
-    found = shared_neighbors(drawn(2)[:rows], np.arange(rows), drawn(2))
-    assert found.toarray().tolist() == ([[0, 2], [2, 0]] if rows == 2 else [[0, 0], [0, 0]])
-
-
 def test_joined_cells_cut_fewer_neighbors_than_parts_at_random():
     rng = np.random.default_rng(6)
     centroids = drawn(60, width=4, seed=6)
     sample = unit(rng.normal(size=(3000, 4)))
     part = (sample @ centroids.T).argmax(axis=1)
-    shared = shared_neighbors(sample, part, centroids)
+    shared = shared_neighbors(part_neighbors(sample, part, centroids), part, 60)
     rows = np.bincount(part, minlength=60).astype(float)
     cells = join_parts(shared, centroids, rows, 600)
     edges = coo_array(shared)

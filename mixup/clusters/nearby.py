@@ -1,0 +1,129 @@
+"""Rows and the cells near to them: their homes, and which others want to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixup.clusters.cells import BY_CENTROID, Cells
+from mixup.clusters.centroids import SLACK, most_similar, nearest, own_products
+from mixup.errors import ShapeError
+from mixup.quality.neighbors import rounded
+from mixup.records import content_key
+
+_WANTED = 1 / 3
+"""A cell that wants a row e times as much counts as nearer by this share of a row's distance."""
+
+_HARDLY_WANTED = 0.05  # rows of a cell that want a row, from which it counts
+_DECIMALS = 4
+
+
+def part_of(uid: str, salt: int, parts: int) -> int:
+    """The part, 0 to parts - 1, to which a hash deals a row."""
+    return int(content_key(salt, uid)[:16], 16) % parts
+
+
+def _leaves(
+    vectors: np.ndarray, uids: Sequence[str] | None, cells: Cells, nodes: np.ndarray
+) -> np.ndarray:
+    """The leaf below each row's node."""
+    nodes = nodes.copy()
+    while divided := [node for node in np.unique(nodes).tolist() if node in cells.children]:
+        for node in divided:
+            rows, children = np.flatnonzero(nodes == node), cells.children[node]
+            salt = int(cells.salts_K[node])
+            if salt == BY_CENTROID:
+                centroids, owner = cells.centroids_of(children)
+                part = owner[nearest(vectors[rows], centroids)]
+            elif uids is None:
+                raise ShapeError(f"the rows of cell {node} are dealt by hash; give their uids")
+            else:
+                part = np.array([part_of(uids[int(row)], salt, len(children)) for row in rows])
+            nodes[rows] = children[part]
+    return nodes
+
+
+class Nearby:
+    """Some rows, their homes, and how near they are to all cells.
+
+    Attributes:
+        homes_N: int32 id of each row's own cell.
+        to_home_N: float64 cosine similarity to the nearest centroid of that.
+    """
+
+    def __init__(self, vectors: np.ndarray, uids: Sequence[str] | None, cells: Cells) -> None:
+        self._vectors, self._uids, self._cells = vectors, uids, cells
+        part, nodes = _first_nodes(vectors, cells)
+        self.homes_N = homes = _leaves(vectors, uids, cells, nodes)
+        self._places = np.unique(cells.places_K[cells.ids])
+        self._centroids, self._owner = cells.centroids_of(self._places)
+        self._nearer_NP = _nearer(part, cells, self._places)
+        self._rough_NC = vectors @ self._centroids.T
+        starts = np.flatnonzero(np.diff(self._owner, prepend=-1))
+        self._rough_NP = np.maximum.reduceat(self._rough_NC, starts, axis=1)
+        home = np.searchsorted(self._places, cells.places_K[homes])[:, None]
+        row, column = np.nonzero(self._is_nearest(home == np.arange(len(self._places))))
+        exact = self._exact(row, column)
+        self.to_home_N = np.maximum.reduceat(exact, np.searchsorted(row, np.arange(len(homes))))
+        np.put_along_axis(self._rough_NP, home, -np.inf, axis=1)  # from here on: of the others
+
+    def visits(self, border: float, most: int) -> np.ndarray:
+        """The cells visited by each row, nearest first, -1 for none (N, most)."""
+        found = np.full((len(self._vectors), most), -1, dtype=np.int32)
+        least = np.maximum(self._cut(most), self.to_home_N - border) - SLACK
+        wanted = self._rough_NP + self._nearer_NP >= least[:, None]
+        row, column = np.nonzero(self._is_nearest(wanted))
+        place = self._owner[column]
+        similarity = self._exact(row, column) + self._nearer_NP[row, place]
+        near = np.flatnonzero(similarity >= self.to_home_N[row] - border)
+        best, rank = most_similar(row[near], place[near], similarity[near], most)
+        row, place = row[near[best]], place[near[best]]
+        names = None if self._uids is None else [self._uids[int(at)] for at in row]
+        found[row, rank] = _leaves(self._vectors[row], names, self._cells, self._places[place])
+        return found
+
+    def gaps(self, most: int) -> np.ndarray:
+        """By how much the home is nearer than each of the nearest other cells, (N, most) or less.
+
+        Rounded, as ``quality.neighbors`` does.
+        """
+        others = rounded(self._rough_NP) + self._nearer_NP
+        others = -np.sort(-others, axis=1)[:, : min(most, others.shape[1] - 1)]
+        return self.to_home_N[:, None] - others
+
+    def _cut(self, most: int) -> np.ndarray:
+        """How near the last of the nearest other cells is, roughly, for each row."""
+        near = self._rough_NP + self._nearer_NP
+        last = min(most, near.shape[1]) - 1
+        return -np.partition(-near, last, axis=1)[:, last]
+
+    def _is_nearest(self, among_NP: np.ndarray) -> np.ndarray:
+        """Which centroids (N, C) may be the nearest of their place, for some places of each row."""
+        least = np.where(among_NP, self._rough_NP - SLACK, np.inf)
+        return self._rough_NC >= least[:, self._owner]
+
+    def _exact(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The similarities of pairs of row and centroid."""
+        return own_products(self._vectors[row], self._centroids[column])
+
+
+def _first_nodes(vectors: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest centroid of each row among those of node 0's children, and the child."""
+    children = cells.children.get(0)
+    if children is None or cells.salts_K[0] != BY_CENTROID:
+        nodes = np.zeros(len(vectors), dtype=np.int32)
+        return nodes, nodes
+    centroids, owner = cells.centroids_of(children)
+    part = nearest(vectors, centroids)
+    return part, children[owner[part]].astype(np.int32)
+
+
+def _nearer(part: np.ndarray, cells: Cells, places: np.ndarray) -> np.ndarray:
+    """By how much each place counts as nearer to rows of some parts, in cosine similarity."""
+    if cells.wanted_CF is None:
+        return np.zeros((len(part), len(places)))
+    wanted = cells.wanted_CF.copy()
+    scale = _WANTED * (1.0 - cells.similarity)
+    wanted.data = np.round(scale * np.log1p(wanted.data / _HARDLY_WANTED), _DECIMALS)
+    return wanted[part].toarray()[:, cells.first_K[places] - 1]
