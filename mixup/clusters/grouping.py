@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -36,8 +37,13 @@ def cluster_key(member_uids: Sequence[str]) -> str:
 
 def cohesion(vectors_ND: np.ndarray) -> float:
     """The mean cosine similarity of the pairs of a group of at least two unit vectors."""
-    first, second = np.triu_indices(len(vectors_ND), 1)
-    return float((vectors_ND @ vectors_ND.T)[first, second].mean())
+    return float((vectors_ND @ vectors_ND.T)[_pairs(len(vectors_ND))].mean())
+
+
+@cache
+def _pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of so many rows, as two arrays; a pool has few sizes of groups."""
+    return np.triu_indices(rows, 1)
 
 
 def group(

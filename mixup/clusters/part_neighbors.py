@@ -16,7 +16,7 @@ NEIGHBORS = 10
 """Nearest rows that are counted."""
 
 _SEARCHED_ROWS = 30_000  # of the parts that are nearest, in which neighbors are looked for
-_CHUNK_ROWS = 2048  # or more, of parts numbered together, look in the same ones
+_ASKED_ROWS = 2048  # or so, of parts numbered together, look in the same ones
 _DECIMALS = 4
 
 
@@ -38,7 +38,7 @@ def part_neighbors(
     order = np.argsort(part_S, kind="stable")
     rows_C = np.bincount(part_S, minlength=len(centroids_CD))
     rows_of = np.split(order, np.cumsum(rows_C)[:-1])
-    for chunk in np.split(np.arange(len(rows_C)), _chunk_starts(rows_C)):
+    for chunk in np.split(np.arange(len(rows_C)), _chunk_starts(rows_C, _ASKED_ROWS * every)):
         near = rounded(centroids_CD[chunk] @ centroids_CD.T).max(axis=0)
         near[chunk] = np.inf
         nearest = np.argsort(-near, kind="stable")
@@ -54,9 +54,9 @@ def part_neighbors(
     return found
 
 
-def _chunk_starts(rows_C: np.ndarray) -> np.ndarray:
-    """Where parts are divided into chunks of about as many rows."""
-    chunk = (np.cumsum(rows_C) - rows_C) // _CHUNK_ROWS
+def _chunk_starts(rows_C: np.ndarray, rows: int) -> np.ndarray:
+    """Where parts are divided into chunks of about so many rows."""
+    chunk = (np.cumsum(rows_C) - rows_C) // rows
     return np.flatnonzero(np.diff(chunk)) + 1
 
 

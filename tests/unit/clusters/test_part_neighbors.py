@@ -22,17 +22,24 @@ def parted():
     return sample, (sample @ centroids.T).argmax(axis=1), centroids
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 100, 2048])
-def test_neighbors_are_those_of_a_search_over_all(parted, monkeypatch, chunk_rows):
-    monkeypatch.setattr(module, "_CHUNK_ROWS", chunk_rows)
+@pytest.mark.parametrize("asked_rows", [1, 100, 2048])
+def test_neighbors_are_those_of_a_search_over_all(parted, monkeypatch, asked_rows):
+    monkeypatch.setattr(module, "_ASKED_ROWS", asked_rows)
     sample, part, centroids = parted
     expected = top_k(sample, sample, 10, exclude_self=True).indices_MK
     np.testing.assert_array_equal(part_neighbors(sample, part, centroids), expected)
 
 
+def test_only_some_rows_are_asked(parted):
+    sample, part, centroids = parted
+    some = part_neighbors(sample, part, centroids, every=3)
+    np.testing.assert_array_equal(some[::3], part_neighbors(sample, part, centroids)[::3])
+    assert (np.delete(some, np.s_[::3], axis=0) == -1).all()
+
+
 def test_neighbors_are_looked_for_in_the_nearest_parts(parted, monkeypatch):
     sample, part, centroids = parted
-    monkeypatch.setattr(module, "_CHUNK_ROWS", 1)
+    monkeypatch.setattr(module, "_ASKED_ROWS", 1)
     monkeypatch.setattr(module, "_SEARCHED_ROWS", 1)  # of each part only itself
     found = part_neighbors(sample, part, centroids)
     exact = top_k(sample, sample, 10, exclude_self=True).indices_MK
