@@ -129,7 +129,9 @@ def _grouped(
             break
         first, second, similarity = _edges(vectors[left], limits.floor, neighbors)
         forest = _Forest(vectors[left], tokens[left].tolist(), limits)
-        forest.grow(first.tolist(), second.tolist(), similarity.tolist())
+        fits = tokens[left[first]] + tokens[left[second]] <= limits.max_tokens
+        edges = (first[fits], second[fits], similarity[fits])
+        forest.grow(*(values.tolist() for values in edges))
         parts = [part for part in forest.members.values() if len(part) >= limits.min_size]
         found.extend(left[np.sort(part)] for part in parts)
         if not parts:
@@ -185,12 +187,13 @@ class _Forest:
         self.links = {row: {} for row in range(len(self.tokens))}
 
     def grow(self, first: list[int], second: list[int], similarity: list[float]) -> None:
-        """Merges the closest two groups until no two may be merged."""
-        heap = []
+        """Merges the closest two groups until no two may be merged.
+
+        The edges are of rows that fit together.
+        """
         for a, b, value in zip(first, second, similarity, strict=True):
-            if self._fits(a, b):
-                self.links[a][b] = self.links[b][a] = value
-                heap.append((-value, a, b))
+            self.links[a][b] = self.links[b][a] = value
+        heap = [(-value, a, b) for a, b, value in zip(first, second, similarity, strict=True)]
         heapq.heapify(heap)
         while heap:
             value, a, b = heapq.heappop(heap)
@@ -198,11 +201,15 @@ class _Forest:
                 for other, link in self._merge(a, b).items():
                     heapq.heappush(heap, (-link, min(a, other), max(a, other)))
 
-    def _fits(self, a: int, b: int) -> bool:
-        return (
-            len(self.members[a]) + len(self.members[b]) <= self.limits.max_size
-            and self.tokens[a] + self.tokens[b] <= self.limits.max_tokens
-        )
+    def _with_room(self, links: dict[int, float], group: int) -> dict[int, float]:
+        """The links to groups that fit into one with this group."""
+        rows = self.limits.max_size - len(self.members[group])
+        tokens = self.limits.max_tokens - self.tokens[group]
+        return {
+            other: value
+            for other, value in links.items()
+            if len(self.members[other]) <= rows and self.tokens[other] <= tokens
+        }
 
     def _merge(self, a: int, b: int) -> dict[int, float]:
         """Moves b into a; returns a's new links. a is the older, so it keeps its name."""
@@ -216,8 +223,7 @@ class _Forest:
         kept = list(self.members[a])
         self.members[a] = kept + moved
         self.tokens[a] += self.tokens[b]
-        links_a = {other: value for other, value in links_a.items() if self._fits(a, other)}
-        links_b = {other: value for other, value in links_b.items() if self._fits(a, other)}
+        links_a, links_b = self._with_room(links_a, a), self._with_room(links_b, a)
         self._complete(links_a, links_b, moved)
         self._complete(links_b, links_a, kept)
         merged = {other: min(value, links_b[other]) for other, value in links_a.items()}

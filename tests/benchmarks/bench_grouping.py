@@ -48,7 +48,10 @@ class Found:
 
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
-    return real_vectors()
+    """The pool's; what libraries do at their first call is done."""
+    found = real_vectors()
+    ours(found[:5000], 2, 5)
+    return found
 
 
 def enough(vectors: np.ndarray, rows: int) -> np.ndarray:
