@@ -38,7 +38,7 @@ _SAMPLE_PER_CELL = 512
 _SAMPLE_LEAST, _SAMPLE_MOST = 60_000, 1_000_000
 _HELD_OUT = 10  # every tenth row of the sample is not fitted: it says how near unseen rows are
 _EVERY_TO_JOIN = 16  # row's neighbors are enough to join parts, where none are to visit
-_BORDER_EVERY = 7  # row of a pool that was fitted whole tells how wide borders are
+_BORDER_ROWS = 8000  # or so, of a pool that was fitted whole, tell how wide borders are
 _MOST_LEVELS = 8  # of k-means inside one cell; only rows that are nearly all equal need more
 _FILL = 0.75  # of the cap, on average, by parts that a hash deals
 
@@ -102,7 +102,8 @@ def fit_cells(
     near = own_products(sample[unseen], leaves[nearest(sample[unseen], leaves)])
     cells = replace(tree.cells(float(near.mean())), wanted_CF=wanted)
     # Rows that were fitted are nearer to their centroids than those of the rest of the pool are.
-    like_the_pool = sample[::_BORDER_EVERY] if rows <= len(sample) else sample[unseen]
+    every = max(1, len(sample) // _BORDER_ROWS)
+    like_the_pool = sample[::every] if rows <= len(sample) else sample[unseen]
     return replace(cells, border=fitted_border(like_the_pool, cells, copies))
 
 

@@ -205,6 +205,10 @@ def test_quality(rows: LabeledRows, right: float, transition: str) -> None:
     for name, errors in (("as in a run", None), ("errors known", pool.matrix)):
         by_regression = curated(pool, pool.fit, regression=regressed(pool, errors))
         told(f"quality, by regression, {name}", by_regression.quality_N.astype(float), truth)
+    stated = pool.made.curate.model_copy(update={"reliability": right})
+    sure = replace(pool, made=replace(pool.made, curate=stated))
+    by_regression = curated(sure, pool.fit, regression=regressed(pool, None))
+    told("quality, by regression, reliability stated", by_regression.quality_N, truth)
     at_four = replace(pool.fit, effective_votes=4.0)
     told("quality, 4 votes", curated(pool, at_four, tested=False).quality_N.astype(float), truth)
     replaced = found.curated_rating_N.astype(np.int64)

@@ -185,11 +185,19 @@ def test_borders_are_as_wide_as_the_copies_allow():
     borders = []
     for copies in (1.0, 1.5, 2.5):
         cells = fit_cells(vectors, rows=2000, full_rows=200, copies=copies)
-        assert assign(vectors, cells).replication == pytest.approx(copies, abs=0.15)
+        assert assign(vectors, cells).replication == pytest.approx(copies, abs=0.1)
         borders.append(cells.border)
     assert borders == sorted(borders)
+    assert assign(vectors, fit_cells(vectors, rows=2000, full_rows=200, copies=1)).replication == 1
     two = fit_cells(vectors, rows=2000, full_rows=1100, copies=2.9)
     assert assign(vectors, two).replication == len(two.ids)  # there are no more
+
+
+def test_rows_that_no_fit_saw_are_in_no_more_cells():
+    vectors = clumps(8000, width=16, spread=1.5)
+    cells = fit_cells(vectors[:2000], rows=8000, full_rows=400, copies=2.5)
+    assert assign(vectors[2000:], cells).replication == pytest.approx(2.5, abs=0.1)
+    assert assign(vectors[:2000], cells).replication < 2.4
 
 
 def test_no_block_decides_a_place(monkeypatch):
