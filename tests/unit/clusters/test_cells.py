@@ -183,7 +183,7 @@ def test_what_cells_want_finds_more_neighbors_in_no_more_copies():
 def test_borders_are_as_wide_as_the_copies_allow():
     vectors = clumps(2000, width=16, spread=1.5)
     borders = []
-    for copies in (1.0, 1.5, 2.5):
+    for copies in (1.0, 1.5, 2.5, 2.95):
         cells = fit_cells(vectors, rows=2000, full_rows=200, copies=copies)
         assert assign(vectors, cells).replication == pytest.approx(copies, abs=0.1)
         borders.append(cells.border)

@@ -51,6 +51,17 @@ def test_neighbors_are_looked_for_in_the_nearest_parts(parted, monkeypatch):
     assert (found == exact).mean() < (part_neighbors(sample, part, centroids) == exact).mean() < 1
 
 
+def test_a_part_looks_in_itself_first_even_where_another_lies_at_the_same_place(monkeypatch):
+    monkeypatch.setattr(module, "_ASKED_ROWS", 1)
+    monkeypatch.setattr(module, "_SEARCHED_ROWS", 1)
+    sample, centroids = drawn(40, seed=7), np.repeat(drawn(1), 2, axis=0)
+    part = np.arange(40) % 2
+    found = part_neighbors(sample, part, centroids)
+    assert (found >= 0).all()
+    assert (found != np.arange(40)[:, None]).all()
+    np.testing.assert_array_equal(part[found], np.broadcast_to(part[:, None], found.shape))
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_a_sample_of_hardly_any_rows_has_few(rows):
     found = part_neighbors(drawn(2)[:rows], np.arange(rows), drawn(2))
