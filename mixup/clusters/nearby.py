@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,63 +27,93 @@ def part_of(uid: str, salt: int, parts: int) -> int:
     return int(content_key(salt, uid)[:16], 16) % parts
 
 
-def _leaves(
+@dataclass(frozen=True)
+class Homes:
+    """Where some rows are at home.
+
+    Attributes:
+        cells_N: int32 id of each row's own cell.
+        similarities_N: float64 cosine similarities to the nearest of its centroids.
+        parts_N: The nearest centroid of each row among those of node 0's children, by its place.
+    """
+
+    cells_N: np.ndarray
+    similarities_N: np.ndarray
+    parts_N: np.ndarray
+
+
+def homes_of(vectors_ND: np.ndarray, uids: Sequence[str] | None, cells: Cells) -> Homes:
+    """The homes of some rows, each found by itself.
+
+    Args:
+        vectors_ND: Unit vectors.
+        uids: Their uids; only needed where rows of a cell are dealt by hash.
+        cells: The partition.
+
+    Raises:
+        ShapeError: Uids are needed, and there are none.
+    """
+    root = np.zeros(len(vectors_ND), dtype=np.int32)
+    leaves, centroids, parts = _descend(vectors_ND, uids, cells, root)
+    return Homes(leaves, own_products(vectors_ND, cells.centroids_CD[centroids]), parts)
+
+
+def _descend(
     vectors: np.ndarray, uids: Sequence[str] | None, cells: Cells, nodes: np.ndarray
-) -> np.ndarray:
-    """The leaf below each row's node."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The leaf below each row's node, the last centroid on the way, and the place of the first."""
     nodes = nodes.copy()
+    last, first = np.zeros(len(nodes), dtype=np.int64), np.zeros(len(nodes), dtype=np.int64)
     while divided := [node for node in np.unique(nodes).tolist() if node in cells.children]:
         for node in divided:
             rows, children = np.flatnonzero(nodes == node), cells.children[node]
             salt = int(cells.salts_K[node])
             if salt == BY_CENTROID:
-                centroids, owner = cells.centroids_of(children)
-                part = owner[nearest(vectors[rows], centroids)]
+                of_children = np.flatnonzero(np.isin(cells.nodes_C, children))
+                near = nearest(vectors[rows], cells.centroids_CD[of_children])
+                last[rows] = of_children[near]
+                if node == 0:
+                    first[rows] = near
+                nodes[rows] = cells.nodes_C[last[rows]]
             elif uids is None:
                 raise ShapeError(f"the rows of cell {node} are dealt by hash; give their uids")
             else:
-                part = np.array([part_of(uids[int(row)], salt, len(children)) for row in rows])
-            nodes[rows] = children[part]
-    return nodes
+                part = [part_of(uids[int(row)], salt, len(children)) for row in rows]
+                nodes[rows] = children[part]
+    return nodes, last, first
 
 
 class Nearby:
-    """Some rows, their homes, and how near they are to all cells.
+    """Some rows, and how near they are to all cells but their own."""
 
-    Attributes:
-        homes_N: int32 id of each row's own cell.
-        to_home_N: float64 cosine similarity to the nearest centroid of that.
-    """
-
-    def __init__(self, vectors: np.ndarray, uids: Sequence[str] | None, cells: Cells) -> None:
+    def __init__(
+        self, vectors: np.ndarray, uids: Sequence[str] | None, cells: Cells, homes: Homes
+    ) -> None:
         self._vectors, self._uids, self._cells = vectors, uids, cells
-        part, nodes = _first_nodes(vectors, cells)
-        self.homes_N = homes = _leaves(vectors, uids, cells, nodes)
+        self._to_home_N = homes.similarities_N
         self._places = np.unique(cells.places_K[cells.ids])
         self._centroids, self._owner = cells.centroids_of(self._places)
-        self._nearer_NP = _nearer(part, cells, self._places)
+        self._nearer_NP = _nearer(homes.parts_N, cells, self._places)
         self._rough_NC = vectors @ self._centroids.T
         starts = np.flatnonzero(np.diff(self._owner, prepend=-1))
         self._rough_NP = np.maximum.reduceat(self._rough_NC, starts, axis=1)
-        home = np.searchsorted(self._places, cells.places_K[homes])[:, None]
-        row, column = np.nonzero(self._is_nearest(home == np.arange(len(self._places))))
-        exact = self._exact(row, column)
-        self.to_home_N = np.maximum.reduceat(exact, np.searchsorted(row, np.arange(len(homes))))
-        np.put_along_axis(self._rough_NP, home, -np.inf, axis=1)  # from here on: of the others
+        home = np.searchsorted(self._places, cells.places_K[homes.cells_N])[:, None]
+        np.put_along_axis(self._rough_NP, home, -np.inf, axis=1)
 
     def visits(self, border: float, most: int) -> np.ndarray:
         """The cells visited by each row, nearest first, -1 for none (N, most)."""
         found = np.full((len(self._vectors), most), -1, dtype=np.int32)
-        least = np.maximum(self._cut(most), self.to_home_N - border) - SLACK
+        least = np.maximum(self._cut(most), self._to_home_N - border) - SLACK
         wanted = self._rough_NP + self._nearer_NP >= least[:, None]
         row, column = np.nonzero(self._is_nearest(wanted))
         place = self._owner[column]
         similarity = self._exact(row, column) + self._nearer_NP[row, place]
-        near = np.flatnonzero(similarity >= self.to_home_N[row] - border)
+        near = np.flatnonzero(similarity >= self._to_home_N[row] - border)
         best, rank = most_similar(row[near], place[near], similarity[near], most)
         row, place = row[near[best]], place[near[best]]
         names = None if self._uids is None else [self._uids[int(at)] for at in row]
-        found[row, rank] = _leaves(self._vectors[row], names, self._cells, self._places[place])
+        below = _descend(self._vectors[row], names, self._cells, self._places[place])
+        found[row, rank] = below[0]
         return found
 
     def gaps(self, most: int) -> np.ndarray:
@@ -92,7 +123,7 @@ class Nearby:
         """
         others = rounded(self._rough_NP) + self._nearer_NP
         others = -np.sort(-others, axis=1)[:, : min(most, others.shape[1] - 1)]
-        return self.to_home_N[:, None] - others
+        return self._to_home_N[:, None] - others
 
     def _cut(self, most: int) -> np.ndarray:
         """How near the last of the nearest other cells is, roughly, for each row."""
@@ -108,17 +139,6 @@ class Nearby:
     def _exact(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """The similarities of pairs of row and centroid."""
         return own_products(self._vectors[row], self._centroids[column])
-
-
-def _first_nodes(vectors: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest centroid of each row among those of node 0's children, and the child."""
-    children = cells.children.get(0)
-    if children is None or cells.salts_K[0] != BY_CENTROID:
-        nodes = np.zeros(len(vectors), dtype=np.int32)
-        return nodes, nodes
-    centroids, owner = cells.centroids_of(children)
-    part = nearest(vectors, centroids)
-    return part, children[owner[part]].astype(np.int32)
 
 
 def _nearer(part: np.ndarray, cells: Cells, places: np.ndarray) -> np.ndarray:

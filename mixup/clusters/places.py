@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixup.clusters.cells import NO_BORDER, Cells
-from mixup.clusters.nearby import Nearby
+from mixup.clusters.nearby import Nearby, homes_of
 from mixup.errors import ConfigError, ShapeError
 from mixup.quality.neighbors import unit_vectors
 
@@ -89,10 +89,11 @@ def assign(
     similarities = np.zeros(len(vectors), dtype=np.float32)
     for rows in _blocks(len(vectors), cells):
         names = None if uids is None else uids[rows]
-        block = Nearby(vectors[rows], names, cells)
-        homes[rows], similarities[rows] = block.homes_N, block.to_home_N
+        found = homes_of(vectors[rows], names, cells)
+        homes[rows], similarities[rows] = found.cells_N, found.similarities_N
         if most > 1:
-            visits[rows] = block.visits(border, most - 1)
+            near = Nearby(vectors[rows], names, cells, found)
+            visits[rows] = near.visits(border, most - 1)
     return Places(homes, visits, similarities)
 
 
@@ -107,10 +108,11 @@ def fitted_border(vectors_ND: np.ndarray, cells: Cells, copies: float) -> float:
     visits = int((copies - 1.0) * len(vectors_ND))
     if len(cells.ids) == 1 or not visits:
         return NO_BORDER
-    found = [
-        Nearby(vectors_ND[rows], None, cells).gaps(MOST_COPIES - 1)
-        for rows in _blocks(len(vectors_ND), cells)
-    ]
+    found = []
+    for rows in _blocks(len(vectors_ND), cells):
+        homes = homes_of(vectors_ND[rows], None, cells)
+        near = Nearby(vectors_ND[rows], None, cells, homes)
+        found.append(near.gaps(MOST_COPIES - 1))
     gaps = np.sort(np.concatenate(found), axis=None)
     if visits >= len(gaps):
         return _ALL
