@@ -108,7 +108,7 @@ def report(
         seen = found
         pairs = sum(len(own) * (len(own) + len(more)) for own, more in rows_of(places, cells))
         print(
-            f"    {copies:.1f} copies wanted: recall@{NEIGHBORS} {found.mean():.4f}, at {FLOOR} or "
+            f"    {copies:g} copies wanted: recall@{NEIGHBORS} {found.mean():.4f}, at {FLOOR} or "
             f"above {found[near].mean():.4f}; replication {places.replication:.2f}; pairs compared "
             f"{pairs / len(vectors) ** 2:.1%} of all; drift of the fit's own rows "
             f"{drift(float(places.similarities_N.mean()), cells):.2f}; assigned in {seconds:.1f} s"
