@@ -40,12 +40,13 @@ def part_neighbors(
     rows_of = np.split(order, np.cumsum(rows_C)[:-1])
     for chunk in np.split(np.arange(len(rows_C)), _chunk_starts(rows_C, _ASKED_ROWS * every)):
         near = rounded(centroids_CD[chunk] @ centroids_CD.T).max(axis=0)
-        near[chunk] = np.inf
+        near[chunk] = np.inf  # a row that is asked is among those that are searched
         nearest = np.argsort(-near, kind="stable")
         before = np.cumsum(rows_C[nearest]) - rows_C[nearest]
+        searched = nearest[: max(len(chunk), int((before < _SEARCHED_ROWS).sum()))]
         own = np.concatenate([rows_of[part] for part in chunk])
         own = own[own % every == 0]
-        base = np.concatenate([rows_of[part] for part in nearest[before < _SEARCHED_ROWS]])
+        base = np.concatenate([rows_of[part] for part in searched])
         if len(own) and len(base) > 1:
             base = np.sort(base)
             place = np.searchsorted(base, own)

@@ -51,6 +51,14 @@ def test_neighbors_are_looked_for_in_the_nearest_parts(parted, monkeypatch):
     assert (found == exact).mean() < (part_neighbors(sample, part, centroids) == exact).mean() < 1
 
 
+def test_all_rows_that_are_asked_together_are_searched(parted, monkeypatch):
+    monkeypatch.setattr(module, "_ASKED_ROWS", 400)
+    monkeypatch.setattr(module, "_SEARCHED_ROWS", 1)
+    sample, part, centroids = parted
+    expected = top_k(sample, sample, 10, exclude_self=True).indices_MK
+    np.testing.assert_array_equal(part_neighbors(sample, part, centroids), expected)
+
+
 def test_a_part_looks_in_itself_first_even_where_another_lies_at_the_same_place(monkeypatch):
     monkeypatch.setattr(module, "_ASKED_ROWS", 1)
     monkeypatch.setattr(module, "_SEARCHED_ROWS", 1)
