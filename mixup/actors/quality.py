@@ -35,18 +35,23 @@ def quality_scores(
         return [Score(None, "no_reference_library")] * len(requests)
     found = [texts.missing([one.pair]) for one in requests]
     able = [one for one, missing in zip(requests, found, strict=True) if missing is None]
-    told = []
-    if able:
-        tell = regressed_quality if isinstance(predictor, Regression) else voted_quality
-        told = tell(able, texts, settings, predictor)
-    scores = iter(told)
+    scores = iter(_told(able, texts, settings, predictor) if able else [])
     return [next(scores) if missing is None else missing for missing in found]
 
 
-def regressed_quality(
+def _told(
+    requests: Sequence[ScoreRequest], texts: Texts, settings: RewardSettings, predictor: Predictor
+) -> list[Score]:
+    """The quality of pairs that have a vector."""
+    if isinstance(predictor, Regression):
+        return _regressed(requests, texts, settings, predictor)
+    return voted_quality(requests, texts, settings, predictor)
+
+
+def _regressed(
     requests: Sequence[ScoreRequest], texts: Texts, settings: RewardSettings, model: Regression
 ) -> list[Score]:
-    """The quality of all pairs by the model of all rated rows: a sample is none of them."""
+    """The quality of pairs by the model of all rated rows: a sample is none of them."""
     folds_M = np.full(len(requests), UNRATED)
     q_MC = model.probabilities(texts.vectors([one.pair for one in requests]), folds_M)
     mode, threshold = settings.mode, settings.threshold
