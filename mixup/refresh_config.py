@@ -58,7 +58,7 @@ class CurateConfig(Section):
     predictor: QualityPredictor = "regression"
     """What tells a row's quality before its own rating is heard: `regression`, a logistic
     regression on the embedding, fitted on the rated rows; `neighbors`, the votes of its rated
-    neighbors (KNN-Bayes), as in the quality reward. With one rating class, votes."""
+    neighbors (KNN-Bayes), as `reward.predictor` is by default. With one rating class, votes."""
     neighbors: Count = 16
     """Rated neighbors that vote on a row."""
     transition: Literal["cooccurrence", "consensus"] = "cooccurrence"

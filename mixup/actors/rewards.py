@@ -2,7 +2,8 @@
 
 A batch of samples is handed to all components at once. Those that need vectors wait for the
 encoder, the others do not; all of it overlaps with the generation of the next batch. Distillation
-and GRPO use the same pools, so the filter and the trainer cannot disagree.
+and GRPO use the same pools, so the filter and the trainer cannot disagree, but where a refresh asks
+for another predictor of quality (``reward.predictor``).
 """
 
 from __future__ import annotations

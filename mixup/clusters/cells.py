@@ -24,6 +24,9 @@ from mixup.records import content_key
 BY_CENTROID = -1
 """The salt of a node whose rows go to the child with the nearest centroid."""
 
+ROOT = 0
+"""The node that is the whole pool; a cell while the pool is one."""
+
 NO_BORDER = -2.0
 """A border so narrow that no row visits another cell."""
 
@@ -45,8 +48,8 @@ class Cells:
             centroid.
         border: How much less similar than its home another cell may be to a row that visits it.
         wanted_CF: For each centroid of the F children of node 0, in their order, how many rows of
-            each of these cells have a row near it among their nearest (``wanted_rows``); None: not
-            counted.
+            each of these cells have a row near it among their nearest, for each such row
+            (``wanted_rows``); None: not counted.
     """
 
     centroids_CD: np.ndarray
@@ -66,6 +69,7 @@ class Cells:
             self.nodes_C.tolist(),
             self.parents_K.tolist(),
             self.salts_K.tolist(),
+            self.similarity,
             self.border,
             [part.tolist() for part in _parts(self.wanted_CF).values()],
         )
@@ -162,7 +166,8 @@ class Cells:
         is_tree = len(parents) > 0 and parents[0] == -1 and (parents[1:] >= 0).all()
         is_tree = is_tree and (parents < np.arange(len(parents))).all()
         fits = len(salts) == len(parents) and len(nodes) == len(centroids)
-        if not (is_tree and fits and (np.diff(nodes) >= 0).all() and np.isin(0, nodes)):
+        fits = fits and (np.diff(nodes) >= 0).all() and (nodes < len(parents)).all()
+        if not (is_tree and fits and np.isin(0, nodes)):
             raise ShapeError(f"{len(parents)} nodes with {len(centroids)} centroids are no tree")
         similarity, border = (float(np.ravel(arrays[name])[0]) for name in ("similarity", "border"))
         of_first = int((parents[nodes] == 0).sum())

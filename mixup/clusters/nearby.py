@@ -146,5 +146,5 @@ def _nearer(part: np.ndarray, cells: Cells, places: np.ndarray) -> np.ndarray:
     if cells.wanted_CF is None:
         return np.zeros((len(part), len(places)))
     wanted = cells.wanted_CF[part].toarray()[:, cells.first_K[places] - 1]
-    scale = _WANTED * (1.0 - cells.similarity)
+    scale = _WANTED * max(0.0, 1.0 - cells.similarity)
     return np.round(scale * np.log1p(wanted / _HARDLY_WANTED), _DECIMALS)

@@ -88,11 +88,12 @@ def wanted_rows(
         rows_C: Rows of the sample in each part, positive.
 
     Returns:
-        float64 (C, F) for F cells; nothing for a part's own cell.
+        float64 (C, F) for F cells. What a part's own cell wants counts where that cell is split:
+        its rows visit one another's parts then.
     """
     cell_S = cell_C[part_S]
     shape = (len(cell_C), int(cell_C.max()) + 1)
-    found = _crossing(neighbors_SK, cell_S, part_S, cell_S, shape)
+    found = _crossing(neighbors_SK, np.arange(len(part_S)), part_S, cell_S, shape)
     found.data = np.round(found.data / np.repeat(rows_C, np.diff(found.indptr)), _DECIMALS)
     return found
 

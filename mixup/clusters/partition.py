@@ -81,7 +81,7 @@ def fit_cells(
     sample = unit_vectors(sample_SD)
     if not len(sample):
         raise ShapeError("the sample has no rows; cells are fitted when there is an embedding")
-    if not (rows >= 1 and full_rows >= 1 and copies >= 1):
+    if not (rows >= 1 and full_rows >= 1 and 1 <= copies < math.inf):
         raise ConfigError(
             f"rows {rows}, full_rows {full_rows}, copies {copies}: expected at least 1 of each"
         )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from mixup.clusters.cells import BY_CENTROID, Cells, drift
+from mixup.clusters.cells import BY_CENTROID, ROOT, Cells, drift
 from mixup.clusters.partition import CAP_ROWS, FULL_ROWS, fit_cells, sample_rows
 from mixup.records import content_key
 from mixup.stages.cell import CellSettings
@@ -95,7 +95,14 @@ def place_pool(
         _save(workspace, fitted, settings)
     placing = _Placing(workspace, tables, context.pool, settings, fitted)
     placement = _place(context, placing)
-    if not is_new:
+    if not is_new and ROOT in _over(placement, settings):
+        # Parts of what was one cell would have no borders: nothing was there to fit them on.
+        logger.info("cells: the pool has outgrown its one cell, fitting cells")
+        fitted = _fit(context, settings, tables)
+        _save(workspace, fitted, settings)
+        placing = replace(placing, fitted=fitted)
+        placement = _place(context, placing)
+    elif not is_new:
         placing = replace(placing, fitted=fitted.with_new(placement))
     while over := _over(placement, settings):
         placing = replace(placing, fitted=_split(context, placing, over))

@@ -264,3 +264,28 @@ def test_equal_rows_are_dealt_over_cells_and_none_is_lost(tmp_path):
     add(workspace, rows)
     curate(workspace)
     check(workspace, {row.uid for row in rows})
+
+
+def test_a_pool_that_outgrows_its_one_cell_gets_cells_with_visitors(tmp_path):
+    workspace = make_workspace(tmp_path / "w", buckets=3)
+    add(workspace, POOL[: CAP // 2])
+    assert curate(workspace)["cells"] == 1
+    one = cells_of(workspace)
+    add(workspace, POOL[CAP // 2 :])
+    curate(workspace)
+    check(workspace, {row.uid for row in POOL})
+    grown = cells_of(workspace)
+    assert grown.fit != one.fit
+    assert len(grown.cells.ids) > 1
+    assert any(row["visits"] for row in rows_of(workspace, "places"))
+    assert curate(workspace)["cells_done"] == 0  # and these cells stay
+
+
+def test_equal_rows_that_outgrow_their_one_cell_are_dealt_to_parts(tmp_path):
+    same = [Row(f"same {number}", 0, 0, overall=2.0) for number in range(3 * CAP)]
+    workspace = make_workspace(tmp_path / "w", buckets=3)
+    add(workspace, same[: CAP // 2])
+    curate(workspace)
+    add(workspace, same[CAP // 2 :])
+    curate(workspace)
+    check(workspace, {row.uid for row in same})

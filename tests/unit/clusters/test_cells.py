@@ -137,7 +137,7 @@ def test_invariants(rows, seed, full_rows, most):
 
 
 def test_a_cell_that_wants_a_row_is_nearer():
-    """Of 0.1 of distance a third by 1 + ln 20 is added where one row of a cell wants each row."""
+    """Of 0.1 of distance a third by ln(1 + 20) is added where one row of a cell wants each row."""
     cells = by_hand(0, 90, 180, 270)
     rows = at(10)  # .985 like its home, .174 like cell 2, -.174 like cell 4, -.985 like cell 3
     one = csr_array(np.array([[0, 0, 1.0, 0]] + [[0.0] * 4] * 3))
@@ -164,6 +164,27 @@ def test_children_of_a_cell_are_wanted_as_it_was():
     split = cells.with_split(3, division)
     assert split.first_K.tolist() == [0, 1, 2, 3, 4, 3, 3]
     assert assign(at(10), split, border=2).visits_NV.tolist() == [[5, 6, 2, 4]]
+
+
+def test_rows_of_a_cell_that_is_split_visit_its_other_parts():
+    vectors = clumps(3000, width=16, spread=1.5)
+    cells = fit_cells(vectors, rows=3000, full_rows=300)
+    before = assign(vectors, cells)
+    largest = int(np.bincount(before.homes_N).argmax())
+    rows = np.flatnonzero(before.homes_N == largest)
+    division = split_over_cap(vectors[rows], names(len(rows)), cap=len(rows) // 2)
+    assert division is not None
+    split = cells.with_split(largest, division)
+    after = assign(vectors, split)
+    near = top_k(vectors, vectors, 10, exclude_self=True).indices_MK
+
+    def seen(placed):
+        there = np.concatenate([placed.homes_N[:, None], placed.visits_NV], axis=1)
+        return (there[near[rows]] == placed.homes_N[rows, None, None]).any(axis=2).mean()
+
+    assert seen(after) > seen(before) - 0.05
+    other = replace(cells, similarity=cells.similarity - 0.2)
+    assert other.revision != cells.revision  # how near a cell is that wants a row goes by it
 
 
 def test_what_cells_want_finds_more_neighbors_in_no_more_copies():
@@ -347,6 +368,7 @@ def test_arrays_hold_all_of_it():
         {"nodes": broken["nodes"][1:]},
         {"salts": broken["salts"][1:]},
         {"centroids": broken["centroids"] * 2},
+        {"nodes": np.append(broken["nodes"][:-1], len(broken["parents"]))},
         {"wanted_cells": broken["wanted_cells"] + 99},
         {"wanted_starts": broken["wanted_starts"][1:]},
         {"wanted_starts": broken["wanted_starts"][:-1]},

@@ -91,8 +91,9 @@ def test_shared_neighbors_by_hand():
 
 def test_wanted_rows_by_hand():
     # Parts 0 and 2 are cell 0, part 1 is cell 1: cell 1 wants row 4; cell 0 wants rows 2 and 3.
+    # Of its own rows cell 0 wants 0 twice, 1 and 4, and cell 1 wants 2 and 3.
     wanted = wanted_rows(NEIGHBORS, PARTS, np.array([0, 1, 0]), np.array([2, 2, 1]))
-    assert wanted.toarray().tolist() == [[0, 0], [1, 0], [0, 1]]
+    assert wanted.toarray().tolist() == [[1.5, 0], [1, 1], [1, 1]]
     # Each part a cell: of the two rows of part 0 one is wanted by cell 2, and so on.
     wanted = wanted_rows(NEIGHBORS, PARTS, np.arange(3), np.array([2, 2, 1]))
-    assert wanted.toarray().tolist() == [[0, 0, 0.5], [0.5, 0, 0.5], [1, 1, 0]]
+    assert wanted.toarray().tolist() == [[1, 0, 0.5], [0.5, 1, 0.5], [1, 1, 0]]
