@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -24,6 +24,9 @@ Amount = Annotated[float, Field(ge=0.0)]
 
 AS_NUMBER, AS_SECTION, AS_WORD = "as_number", "as_section", "as_word"
 """The forms of a value that may have several."""
+
+QualityPredictor = Literal["regression", "neighbors"]
+"""What tells quality: a regression on embeddings, or the votes of rated neighbors."""
 
 
 class Section(BaseModel):

@@ -6,7 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mixup.config import Count, EmbedConfig, IngestConfig, RayConfig, Section, Share
+from mixup.config import (
+    Count,
+    EmbedConfig,
+    IngestConfig,
+    QualityPredictor,
+    RayConfig,
+    Section,
+    Share,
+)
 from mixup.mixture_config import MixtureRater
 from mixup.rater_config import ColumnRater
 
@@ -21,7 +29,7 @@ class FitConfig(Section):
     of all task types."""
     max_rows: Count = 40_000
     """Most rows of a task type, drawn by their content's hash; a reward actor holds all of them."""
-    predictor: Literal["regression", "neighbors"] = "regression"
+    predictor: QualityPredictor = "regression"
     """Whether a regression is fitted too, for score curation (`curate.predictor`) and for the
     samples of a refresh that asks for it (`reward.predictor`). GRPO's reward reads votes."""
     transition: Literal["cooccurrence", "consensus"] = "cooccurrence"

@@ -15,6 +15,7 @@ from mixup.config import (
     DecontaminateConfig,
     EmbedConfig,
     IngestConfig,
+    QualityPredictor,
     RayConfig,
     Section,
     Share,
@@ -23,7 +24,6 @@ from mixup.config import (
 from mixup.rater_config import EngineConfig, Rater, ReferenceRater
 
 RewardMode = Literal["soft", "paper", "released_code"]
-QualityPredictor = Literal["regression", "neighbors"]
 
 
 def _section_or_number(value: object) -> str:

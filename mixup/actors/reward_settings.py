@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mixup.config import Similarity
+from mixup.config import QualityPredictor, Similarity
 from mixup.models.encoder import similarity_of
 from mixup.records import content_key
-from mixup.refresh_config import QualityPredictor, RefreshConfig, RewardMode
+from mixup.refresh_config import RefreshConfig, RewardMode
 
 
 @dataclass(frozen=True)

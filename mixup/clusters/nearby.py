@@ -99,13 +99,13 @@ class Nearby:
         self._rough_NP = np.maximum.reduceat(self._rough_NC, starts, axis=1)
         home = np.searchsorted(self._places, cells.places_K[homes.cells_N])[:, None]
         np.put_along_axis(self._rough_NP, home, -np.inf, axis=1)
+        self._near_NP = self._rough_NP + self._nearer_NP
 
     def visits(self, border: float, most: int) -> np.ndarray:
         """The cells visited by each row, nearest first, -1 for none (N, most)."""
         found = np.full((len(self._vectors), most), -1, dtype=np.int32)
         least = np.maximum(self._cut(most), self._to_home_N - border) - SLACK
-        wanted = self._rough_NP + self._nearer_NP >= least[:, None]
-        row, column = np.nonzero(self._is_nearest(wanted))
+        row, column = np.nonzero(self._is_nearest(self._near_NP >= least[:, None]))
         place = self._owner[column]
         similarity = self._exact(row, column) + self._nearer_NP[row, place]
         near = np.flatnonzero(similarity >= self._to_home_N[row] - border)
@@ -127,9 +127,8 @@ class Nearby:
 
     def _cut(self, most: int) -> np.ndarray:
         """How near the last of the nearest other cells is, roughly, for each row."""
-        near = self._rough_NP + self._nearer_NP
-        last = min(most, near.shape[1]) - 1
-        return -np.partition(-near, last, axis=1)[:, last]
+        last = min(most, self._near_NP.shape[1]) - 1
+        return -np.partition(-self._near_NP, last, axis=1)[:, last]
 
     def _is_nearest(self, among_NP: np.ndarray) -> np.ndarray:
         """Which centroids (N, C) may be the nearest of their place, for some places of each row."""

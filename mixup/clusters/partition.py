@@ -102,8 +102,8 @@ def fit_cells(
     near = own_products(sample[unseen], leaves[nearest(sample[unseen], leaves)])
     cells = replace(tree.cells(float(near.mean())), wanted_CF=wanted)
     # Rows that were fitted are nearer to their centroids than those of the rest of the pool are.
-    every = max(1, len(sample) // _BORDER_ROWS)
-    like_the_pool = sample[::every] if rows <= len(sample) else sample[unseen]
+    step = max(1, len(sample) // _BORDER_ROWS)
+    like_the_pool = sample[::step] if rows <= len(sample) else sample[unseen]
     return replace(cells, border=fitted_border(like_the_pool, cells, copies))
 
 

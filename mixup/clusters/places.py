@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -74,14 +75,14 @@ def assign(
 
     Raises:
         ShapeError: Vectors are not unit vectors of the centroids' dimension, or uids do not fit.
-        ConfigError: The border is not a number or ``most`` not positive.
+        ConfigError: The border is not finite or ``most`` not positive.
     """
     vectors = unit_vectors(vectors_ND)
     border = cells.border if border is None else border
     if vectors.shape[1] != cells.centroids_CD.shape[1]:
         raise ShapeError(f"vectors {vectors.shape}, centroids {cells.centroids_CD.shape}")
-    if border != border or most < 1:
-        raise ConfigError(f"border {border}, most {most}: expected a number and at least 1")
+    if not (math.isfinite(border) and most >= 1):
+        raise ConfigError(f"border {border}, most {most}: expected a finite number and at least 1")
     if uids is not None and len(uids) != len(vectors):
         raise ShapeError(f"{len(uids)} uids for {len(vectors)} vectors")
     homes = np.zeros(len(vectors), dtype=np.int32)

@@ -91,16 +91,13 @@ def place_pool(
     if fitted is None or fitted.drift >= REFIT_AT:
         if fitted is not None:
             logger.info("cells: drift %.2f, fitting them anew", fitted.drift)
-        fitted, is_new = _fit(context, settings, tables), True
-        _save(workspace, fitted, settings)
+        fitted, is_new = _fitted_anew(context, settings, tables), True
     placing = _Placing(workspace, tables, context.pool, settings, fitted)
     placement = _place(context, placing)
     if not is_new and ROOT in _over(placement, settings):
         # Parts of what was one cell would have no borders: nothing was there to fit them on.
         logger.info("cells: the pool has outgrown its one cell, fitting cells")
-        fitted = _fit(context, settings, tables)
-        _save(workspace, fitted, settings)
-        placing = replace(placing, fitted=fitted)
+        placing = replace(placing, fitted=_fitted_anew(context, settings, tables))
         placement = _place(context, placing)
     elif not is_new:
         placing = replace(placing, fitted=fitted.with_new(placement))
@@ -168,11 +165,14 @@ class _Placing:
     fitted: FittedCells
 
 
-def _fit(
+def _fitted_anew(
     context: RunContext, settings: CellSettings, tables: Mapping[str, Snapshot]
 ) -> FittedCells:
+    """Cells fitted on the pool as it is, which are the workspace's from now on."""
     cells = next(context.each(fit_on_sample, context.workspace, [(tables, settings)]))
-    return FittedCells(cells.revision, cells)
+    fitted = FittedCells(cells.revision, cells)
+    _save(context.workspace, fitted, settings)
+    return fitted
 
 
 def fit_on_sample(

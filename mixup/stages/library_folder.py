@@ -15,9 +15,9 @@ from blake3 import blake3
 
 from mixup.actors.quality import Predictor
 from mixup.actors.votes import TaskVotes, Votes
+from mixup.config import QualityPredictor
 from mixup.errors import ConfigError
 from mixup.records import content_key
-from mixup.refresh_config import QualityPredictor
 from mixup.stages.cell import CellSettings
 from mixup.stages.reference import Reference, read_reference, save_reference
 from mixup.workspace import Workspace, resolve_location
@@ -154,7 +154,8 @@ def check_predictor(library: BuiltLibrary, predictor: str) -> None:
     if predictor == "regression" and "regression.json" not in library.manifest["files"]:
         raise ConfigError(
             f"library {library.location} was built without a regression (fit.predictor); use "
-            "curate.predictor=neighbors, or build it again with fit.predictor=regression"
+            "curate.predictor=neighbors reward.predictor=neighbors, or build it again with "
+            "fit.predictor=regression"
         )
 
 

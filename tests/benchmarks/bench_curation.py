@@ -138,6 +138,7 @@ def mean(found: np.ndarray) -> str:
 def told(name: str, chance: np.ndarray, truth: np.ndarray) -> None:
     """Print how well a chance of being high says which rows are."""
     high = truth >= HIGH
+    assert ((chance >= 0) & (chance <= 1 + 1e-6)).all()  # a NaN compares false
     order = np.argsort(np.argsort(chance, kind="stable"))  # of equal ones one is above by chance
     ranks = np.array([order[chance == value].mean() for value in np.unique(chance)])
     rank = ranks[np.searchsorted(np.unique(chance), chance)]

@@ -111,6 +111,15 @@ def papers(vectors: np.ndarray, smallest: int, largest: int) -> Found:
     return Found([g for g in groups if len(g) >= smallest], time.process_time() - start)
 
 
+def checked(found: Found, rows: int, smallest: int, largest: int) -> Found:
+    """The groups: of the wanted sizes, and no row in two, or they cannot be compared."""
+    members = np.concatenate(found.groups)
+    assert len(members) == len(np.unique(members))
+    assert 0 <= members.min() <= members.max() < rows
+    assert all(smallest <= len(group) <= largest for group in found.groups)
+    return found
+
+
 def capacities(
     random: np.random.Generator, rows: int, mean: float, deviation: float, low: int, high: int
 ) -> np.ndarray:
@@ -194,8 +203,8 @@ def test_against_the_papers_flat_clustering(vectors: np.ndarray) -> None:
         copies = max(0, rows - len(vectors))
         print(f"  {rows:,} rows, {copies:,} of them jittered copies; CPU seconds")
         for smallest, largest in sizes():
-            mine = ours(some, smallest, largest)
-            theirs = papers(some, smallest, largest)
+            mine = checked(ours(some, smallest, largest), rows, smallest, largest)
+            theirs = checked(papers(some, smallest, largest), rows, smallest, largest)
             share = mine.rows / rows
             a, b = cosine(some, mine.groups, share), cosine(some, theirs.groups, share)
             print(
@@ -210,7 +219,10 @@ def test_growth(vectors: np.ndarray) -> None:
     rows = [int(value) for value in GROWTH.split(",")]
     print()
     for smallest, largest in sizes():
-        took = [ours(enough(vectors, count), smallest, largest).seconds for count in rows]
+        took = []
+        for count in rows:
+            found = ours(enough(vectors, count), smallest, largest)
+            took.append(checked(found, count, smallest, largest).seconds)
         exponent = math.log(took[-1] / took[0]) / math.log(rows[-1] / rows[0])
         told = ", ".join(
             f"{count:,} rows {seconds:.1f} s" for count, seconds in zip(rows, took, strict=True)
