@@ -80,13 +80,19 @@ class CurateConfig(Section):
     """How many independent votes the neighbors are worth: the tempering of the posterior. `auto`
     takes the number with which neighbors predict the observed ratings best."""
     suspicion: Literal["bootstrap", "reference", "off"] = "bootstrap"
-    """The test of observed ratings by their neighbors', where a pool is large enough to tell the
-    errors of its rater. `reference` draws and searches anew in each epoch as DS2's code does, in a
+    """The test of observed ratings by their neighbors', where the errors of the rater are known
+    (see reliability). `reference` draws and searches anew in each epoch as DS2's code does, in a
     pool that is one cell."""
     cure_at: Share = 0.5
     """Confidence from which a suspicious rating is replaced by what its neighbors suggest."""
-    reliability: Annotated[float, Field(gt=0, lt=1)] = 0.85
-    """Probability that an observed rating is the true class."""
+    reliability: Annotated[
+        Annotated[Literal["auto"], Tag(AS_WORD)]
+        | Annotated[float, Field(gt=0, lt=1), Tag(AS_NUMBER)],
+        Discriminator(_word_or_number),
+    ] = "auto"
+    """Probability that an observed rating is the true class. `auto`: as the ratings of neighbors or
+    the regression tell it; 0.85 where neither can, and then no rating is tested. A number, such as
+    the share of rows that two careful readers confirm, is taken as it is."""
     smoothing: Annotated[float, Field(gt=0)] = 0.01
     """Added to every count of T."""
     min_rated: Annotated[int, Field(ge=2)] = 20

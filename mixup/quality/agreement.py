@@ -104,7 +104,7 @@ def noise_rates(transition: Transition, observed_C: np.ndarray) -> np.ndarray:
     r_j = 1 - min(1, T_jj p_j / p~_j); 0.05 where that is 0, and 0.95 where it is 1.
 
     Args:
-        transition: P(rating | true class), as by consensus; a co-occurrence is not.
+        transition: P(rating | true class); a co-occurrence is not.
         observed_C: Counts or shares p~ of all six ratings.
 
     Source: spec/lm-mixup.md, section 8.4, item 4.
@@ -162,7 +162,7 @@ def suspicion_thresholds(sketch_CB: np.ndarray, transition: Transition) -> np.nd
 
     Args:
         sketch_CB: From ``suspicion_sketch``, added up over cells.
-        transition: P(rating | true class), as by consensus.
+        transition: P(rating | true class).
 
     Raises:
         ShapeError: Not a sketch.

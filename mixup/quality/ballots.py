@@ -13,6 +13,7 @@ import numpy as np
 
 from mixup.errors import ShapeError
 from mixup.quality.posterior import at_least, posterior, with_own_rating
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.transition import RATING_CLASSES, Transition, check_ratings, nearest_classes
 
 
@@ -86,7 +87,7 @@ def ballot_quality(
     *,
     threshold: int,
     effective_votes: float | None,
-    reliability: float,
+    rater: RaterErrors,
 ) -> np.ndarray:
     """The quality, P(true rating >= threshold), that ``curate`` gives a row of each ballot, (B,).
 
@@ -95,12 +96,12 @@ def ballot_quality(
         transition: T and p.
         threshold: Lowest rating that counts as high.
         effective_votes: As in ``posterior``.
-        reliability: As in ``with_own_rating``.
+        rater: As in ``with_own_rating``.
 
     Raises:
         ConfigError: As there.
     """
     classes = transition.classes
     q = posterior(ballots.votes_for(classes), transition, effective_votes=effective_votes)
-    q = with_own_rating(q, ballots.own_B, classes, reliability=reliability)
+    q = with_own_rating(q, ballots.own_B, classes, rater=rater)
     return at_least(q, classes, threshold)

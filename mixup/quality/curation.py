@@ -95,7 +95,7 @@ def curate(
       than ``min_rated``, the fallback votes, if there is one.
     - The ratings of those who vote are tested: a suspicious one is replaced by what its neighbors
       suggest, if they are sure enough. The suggestion is the curated rating and no more: votes and
-      quality are those of observed ratings, whose errors T and ``reliability`` already weigh. With
+      quality are those of observed ratings, whose errors T and ``rater`` already weigh. With
       curated ratings in their place quality ranked real rows worse (AUC 0.90 against 0.93).
     - Quality is the tempered KNN-Bayes posterior times the likelihood of the own rating. A
       regression, where one is given, takes the posterior's place; it tells a rated row by the
@@ -196,7 +196,7 @@ def _regressed(
     q = regression.probabilities(vectors, folds_of_rated(ratings, uids))
     predicted = at_least(regression.observed(q), classes, settings.threshold)
     predicted[ratings == UNRATED] = np.nan
-    q = with_own_rating(q, ratings, classes, reliability=settings.reliability)
+    q = with_own_rating(q, ratings, classes, rater=settings.rater)
     return judged_by(q, predicted, curated, classes, settings.threshold, None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mixup.errors import ConfigError
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.transition import RATING_CLASSES
 
 
@@ -18,7 +19,7 @@ class CurationSettings:
         transition_neighbors: Neighbors counted for the transition.
         long_tail_neighbors: Neighbors averaged for the long-tail score.
         effective_votes: All votes on a row count together as at most so many; None: each fully.
-        reliability: P(an observed rating is right).
+        rater: The errors of observed ratings.
         smoothing: Added to each count of the transition.
         min_rated: Smaller libraries do not vote.
         keep_at: Quality from which a row is high.
@@ -31,7 +32,7 @@ class CurationSettings:
     transition_neighbors: int = 3
     long_tail_neighbors: int = 15
     effective_votes: float | None = 4.0
-    reliability: float = 0.85
+    rater: RaterErrors = RaterErrors()
     smoothing: float = 0.01
     min_rated: int = 20
     keep_at: float = 0.5

@@ -90,7 +90,7 @@ def judge(
         q = posterior(votes, transition, effective_votes=settings.effective_votes)
         predicted = predicted_at_least(q, transition, settings.threshold)
         predicted[(ratings == UNRATED) | ~votes.any(axis=1)] = np.nan
-    q = with_own_rating(q, ratings, classes, reliability=settings.reliability)
+    q = with_own_rating(q, ratings, classes, rater=settings.rater)
     return judged_by(q, predicted, curated, classes, settings.threshold, reason)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mixup.errors import ShapeError
 from mixup.quality.posterior import at_least, with_own_rating
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.regression import Regression, folds_of_rated
 from mixup.quality.transition import check_ratings
 
@@ -53,11 +54,12 @@ class Panel:
         shares = regression.probabilities(vectors_PD, folds_of_rated(own, uids))
         return cls(regression.classes, shares.astype(np.float32), own)
 
-    def quality(self, *, threshold: int, reliability: float) -> np.ndarray:
+    def quality(self, *, threshold: int, rater: RaterErrors) -> np.ndarray:
         """The quality, P(true rating >= threshold), that ``curate`` gives each row, (P,).
 
-        Raises:
-            ConfigError: As ``with_own_rating``.
+        Args:
+            threshold: Lowest rating that counts as high.
+            rater: As in ``with_own_rating``.
         """
-        q = with_own_rating(self.shares_PC, self.own_P, self.classes, reliability=reliability)
+        q = with_own_rating(self.shares_PC, self.own_P, self.classes, rater=rater)
         return np.minimum(at_least(q, self.classes, threshold), 1.0)

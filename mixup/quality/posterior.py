@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mixup.errors import ConfigError, ShapeError
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.transition import RATING_CLASSES, UNRATED, Transition, check_ratings
 
 _LOG_FLOOR = 1e-12  # inside logarithms, as in the released code
-_DECAY = 0.5  # share of a wrong rating that remains per step away from the true class
 
 
 def neighbor_votes(
@@ -81,40 +81,26 @@ def at_least(q_MC: np.ndarray, classes: np.ndarray, threshold: int) -> np.ndarra
 
 
 def with_own_rating(
-    q_MC: np.ndarray, own_classes_M: np.ndarray, classes: np.ndarray, *, reliability: float
+    q_MC: np.ndarray, own_classes_M: np.ndarray, classes: np.ndarray, *, rater: RaterErrors
 ) -> np.ndarray:
     """The posterior after the row's own observed rating is taken into account.
 
-    The likelihood of a rating given the true class is ``reliability`` for that class, and the
-    rest is spread over the five other ratings in proportion to 0.5 ** distance. So a rating
-    outside ``classes`` still favors the classes near it. Unrated rows (-1) stay as they are.
+    The likelihood of a rating given the true class is the rater's over all six classes, so a
+    rating outside ``classes`` still favors those near it. Unrated rows (-1) stay as they are.
 
     Args:
         q_MC: P(class) without the own rating.
         own_classes_M: Observed ratings 0-5, -1 for unrated.
         classes: The C rating classes of the columns.
-        reliability: P(a rating is right), above 0 and below 1.
+        rater: The errors of the ratings.
 
     Raises:
         ShapeError: Ratings do not fit the posterior.
-        ConfigError: Reliability is out of range.
     """
     own, q = check_ratings(own_classes_M), np.asarray(q_MC, dtype=np.float64)
     if q.shape != (len(own), len(classes)):
         raise ShapeError(f"{len(own)} ratings, {len(classes)} classes, posterior {q.shape}")
-    if not 0 < reliability < 1:
-        raise ConfigError(f"reliability is {reliability}; expected above 0 and below 1")
-    rated = own != UNRATED
+    likelihood, rated = rater.matrix()[np.asarray(classes)], own != UNRATED
     result = q.copy()
-    result[rated] *= _likelihood(reliability)[:, own[rated]].T[:, np.asarray(classes)]
+    result[rated] *= likelihood[:, own[rated]].T
     return result / result.sum(axis=1, keepdims=True)
-
-
-def _likelihood(reliability: float) -> np.ndarray:
-    """P(observed rating = column | true class = row), over all six classes."""
-    rating = np.arange(RATING_CLASSES)
-    spread = _DECAY ** np.abs(rating[:, None] - rating[None, :])
-    np.fill_diagonal(spread, 0.0)
-    likelihood = (1 - reliability) * spread / spread.sum(axis=1, keepdims=True)
-    np.fill_diagonal(likelihood, reliability)
-    return likelihood

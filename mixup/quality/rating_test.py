@@ -9,7 +9,7 @@ import numpy as np
 from mixup.errors import ShapeError
 from mixup.quality.agreement import SKETCH_BINS, SuspicionSettings, suspicion_thresholds
 from mixup.quality.neighbors import top_k
-from mixup.quality.shrinkage import ChosenTransition
+from mixup.quality.rating_noise import RatingNoise
 from mixup.quality.suspicion import find_suspicions, suspicions
 from mixup.quality.transition import RATING_CLASSES, UNRATED, Transition
 
@@ -43,22 +43,22 @@ class PoolThresholds:
     reason: str | None
 
 
-def pool_thresholds(sketch_CB: np.ndarray, chosen: ChosenTransition) -> PoolThresholds:
+def pool_thresholds(sketch_CB: np.ndarray, noise: RatingNoise) -> PoolThresholds:
     """The thresholds of a pool, if the errors of its rater are known well enough to have some.
 
-    How many ratings are flagged is read from T, so a T that is not trusted flags none: one that was
+    How many ratings are flagged is read from T, so a T that is not known flags none: one that was
     shrunk fits the counts of a small pool, and may be far from the rater.
 
     Args:
         sketch_CB: From ``suspicion_sketch``, added up over cells.
-        chosen: The transition by consensus, and whether it is trusted.
+        noise: What is known of the rater.
 
     Raises:
         ShapeError: Not a sketch.
     """
-    if chosen.source == "consensus" and chosen.transition is not None:
-        return PoolThresholds(suspicion_thresholds(sketch_CB, chosen.transition), None)
-    why = chosen.detail or "all ratings are alike"
+    if noise.known is not None:
+        return PoolThresholds(suspicion_thresholds(sketch_CB, noise.known), None)
+    why = noise.detail or "all ratings are alike"
     return PoolThresholds(
         np.full(RATING_CLASSES, SKETCH_BINS), f"the errors of the rater are not known: {why}"
     )

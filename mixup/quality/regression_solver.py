@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -40,6 +40,10 @@ class Problem:
         return Problem(
             self.vectors[chosen], self.columns[chosen], self.chances[chosen], self.folds[chosen]
         )
+
+    def with_errors(self, errors_CC: np.ndarray) -> Problem:
+        """The same rows, rated with other errors."""
+        return replace(self, chances=np.asarray(errors_CC, np.float64)[:, self.columns].T)
 
     def thinned(self, most: int) -> Problem:
         """Every k-th row, so many at most."""
@@ -79,7 +83,7 @@ def problem_of(
     if errors.shape != (size, size):
         raise ShapeError(f"errors of shape {errors.shape} for {size} classes")
     columns = np.searchsorted(classes, nearest_classes(ratings_L, classes))
-    return Problem(vectors, columns, errors[:, columns].T, folds)
+    return Problem(vectors, columns, np.empty((0, 0)), folds).with_errors(errors)
 
 
 def best_strength(problem: Problem, strengths: Sequence[float]) -> float:
@@ -99,13 +103,14 @@ def best_strength(problem: Problem, strengths: Sequence[float]) -> float:
         model, held = rest.start(), problem.folds == fold
         for place, strength in enumerate(strengths):
             model = solve(rest, strength, model)
-            told[place, held] = np.log(_likelihoods(problem.rows(held), model))
+            told[place, held] = np.log(likelihoods(problem.rows(held), model))
     short = told[told.mean(axis=1).argmax()] - told
     noise = short.std(axis=1) / np.sqrt(len(problem.folds))
     return float(strengths[int(np.argmax(short.mean(axis=1) <= noise))])
 
 
-def _likelihoods(problem: Problem, model: np.ndarray) -> np.ndarray:
+def likelihoods(problem: Problem, model: np.ndarray) -> np.ndarray:
+    """The likelihood of each row's rating by a model, above 0, of shape (N,)."""
     q = softmax(problem.vectors.astype(np.float64) @ model[:, :-1].T + model[:, -1])
     return np.maximum((q * problem.chances).sum(axis=1), _SHARE_FLOOR)
 
@@ -122,6 +127,8 @@ def solve(problem: Problem, strength: float, start: np.ndarray) -> np.ndarray:
         start: Where to begin, of the same shape.
     """
     vectors, chances, shape = problem.vectors, problem.chances, start.shape
+    if len(vectors) <= _BLOCK_ROWS:  # one block, which then is not made anew in each step
+        vectors = vectors.astype(np.float64)
     rows = len(vectors) + 1
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -132,7 +139,7 @@ def solve(problem: Problem, strength: float, start: np.ndarray) -> np.ndarray:
         gradient = np.empty(shape)
         gradient[:, :-1], gradient[:, -1] = strength * weights, of_zero - 1 / len(of_zero)
         for begin in range(0, len(vectors), _BLOCK_ROWS):
-            block = vectors[begin : begin + _BLOCK_ROWS].astype(np.float64)
+            block = vectors[begin : begin + _BLOCK_ROWS].astype(np.float64, copy=False)
             q = softmax(block @ weights.T + offsets)
             joint = q * chances[begin : begin + _BLOCK_ROWS]
             likelihood = np.maximum(joint.sum(axis=1), _SHARE_FLOOR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.threshold import PrecisionCurve
 
 FALLBACK_VOTES = 4.0
@@ -21,6 +22,8 @@ class PoolScores:
         predictor: What tells quality, in words.
         effective_votes: How many independent votes the neighbors are worth.
         votes_detail: Where that is from, in words.
+        rater: The errors of observed ratings.
+        rater_detail: Where that is from, in words.
         keep_at: Quality from which a row is high.
         margin: How far beyond it a row must come to change sides.
         keep_detail: Where they are from, in words.
@@ -31,6 +34,8 @@ class PoolScores:
     predictor: str
     effective_votes: float
     votes_detail: str
+    rater: RaterErrors
+    rater_detail: str
     keep_at: float
     margin: float
     keep_detail: str

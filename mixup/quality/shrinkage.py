@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -125,51 +124,3 @@ def _fit_priors(counts: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, n
         priors = np.maximum(priors, _FLOOR) / np.maximum(priors, _FLOOR).sum(-1, keepdims=True)
     likelihood = np.log(np.maximum(priors @ of_class, _FLOOR))[:, 0] @ shares
     return priors[:, 0], likelihood
-
-
-@dataclass(frozen=True)
-class RatingNoise:
-    """The rater's errors as far as the ratings of neighbors tell them.
-
-    Attributes:
-        source: How T was found: one of ``SOURCES``.
-        detail: Why it is not the consensus alone, in words; empty where it is.
-        samples: Rated rows that were counted, near-duplicates left out.
-        classes: The C rating classes.
-        matrix: C rows of P(rating | true class); empty where nothing could be told.
-        low: Lower ends of its intervals, by the bootstrap; null where there are none.
-        high: Upper ends.
-        prior: The share of each true class.
-    """
-
-    source: str
-    detail: str
-    samples: int
-    classes: tuple[int, ...] = ()
-    matrix: tuple[tuple[float, ...], ...] = ()
-    low: tuple[tuple[float | None, ...], ...] = ()
-    high: tuple[tuple[float | None, ...], ...] = ()
-    prior: tuple[float, ...] = ()
-
-
-def rating_noise(chosen: ChosenTransition) -> RatingNoise:
-    """What was found of the rater, as plain numbers."""
-    found, consensus = chosen.transition, chosen.consensus
-    samples = consensus.samples if consensus else 0
-    if found is None or consensus is None:
-        return RatingNoise(chosen.source, chosen.detail, samples)
-    return RatingNoise(
-        source=chosen.source,
-        detail=chosen.detail,
-        samples=samples,
-        classes=tuple(found.classes.tolist()),
-        matrix=_rows(found.matrix_CC),
-        low=_rows(consensus.low_CC),
-        high=_rows(consensus.high_CC),
-        prior=tuple(found.prior_C.tolist()),
-    )
-
-
-def _rows(matrix: np.ndarray) -> tuple[tuple[Any, ...], ...]:
-    """A matrix as JSON data, null for NaN."""
-    return tuple(tuple(None if x != x else x for x in row) for row in matrix.tolist())

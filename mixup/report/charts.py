@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from mixup.quality.rating_noise import RatingNoise
 from mixup.quality.scores import PoolScores
-from mixup.quality.shrinkage import RatingNoise
 from mixup.quality.threshold import PrecisionCurve
 from mixup.report import figures
 from mixup.report.clusters import reward_order
@@ -76,7 +76,7 @@ def _noise_chart(noise: RatingNoise) -> Chart:
         "Errors of the rater",
         noise_words(noise),
         figures.rating_noise(noise.classes, noise.matrix),
-        ("true class", "observed rating", "probability", "90 % interval of the counts alone"),
+        ("true class", "observed rating", "probability", "90 % interval"),
         tuple(rows),
     )
 
@@ -90,6 +90,14 @@ def noise_words(noise: RatingNoise) -> str:
         return (
             f"P(observed rating | true class), from how {counted} agree. It cannot be trusted by "
             f"itself ({noise.detail}), so it is drawn towards a simple form."
+        )
+    if noise.source == "stated":
+        return "P(observed rating | true class), as the config states how reliable the rater is."
+    if noise.source == "regression":
+        return (
+            "P(observed rating | true class) of a rater that is right as often in each class: so "
+            f"often that {noise.samples:,} ratings are predicted best from the texts. How "
+            f"neighbors agree does not tell it ({noise.detail})."
         )
     return f"The errors of the rater cannot be told: {noise.detail or 'all ratings are alike'}."
 
@@ -125,8 +133,10 @@ def scores_words(scores: PoolScores) -> str:
     if scores.untested is not None:
         tested = f"No observed rating was tested: {scores.untested}."
     return (
-        f"Quality is told by {scores.predictor}. {tested} Where neighbors vote, those of a row are "
-        f"worth {scores.effective_votes:g} independent votes ({scores.votes_detail})."
+        f"Quality is told by {scores.predictor}. A rating is taken to be right with a probability "
+        f"of {scores.rater.reliability:.2f} ({scores.rater_detail}). {tested} Where neighbors "
+        f"vote, those of a row are worth {scores.effective_votes:g} independent votes "
+        f"({scores.votes_detail})."
     )
 
 

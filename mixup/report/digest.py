@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 import pydantic
 
 from mixup.errors import ShapeError
+from mixup.quality.rating_noise import RatingNoise
 from mixup.quality.scores import PoolScores
-from mixup.quality.shrinkage import RatingNoise
 from mixup.records import Turn
 from mixup.report.curation import ScoreCuration
 from mixup.report.timeline import EngineUse, Timeline

@@ -78,7 +78,7 @@ class CellSettings:
         """JSON data that decides the reference library and what is fitted with it."""
         config = self.curate
         fit = [config.predictor, config.transition, config.transition_neighbors, config.smoothing]
-        cast = [config.neighbors, config.min_rated, self.only_rated]
+        cast = [config.reliability, config.neighbors, config.min_rated, self.only_rated]
         near_duplicate = self.similarity.near_duplicate
         return [self.encoder, self.rater, self.library, near_duplicate, *fit, *cast]
 

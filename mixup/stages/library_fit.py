@@ -18,9 +18,10 @@ from mixup.stages.cell import CellSettings
 from mixup.stages.embed import vectors_from_arrow
 from mixup.stages.library_rows import Drawing
 from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.pool_fit import fit_pool
 from mixup.stages.rating_counts import RatingCounts, count_rows, fit_ratings
 from mixup.stages.reference import Reference, TaskFit, fit_reference
-from mixup.stages.regression_fit import DrawnRows, fit_regression_of
+from mixup.stages.regression_fit import DrawnRows
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,14 @@ def fit_library_of(fitting: Fitting, counted: Sequence[CountedTask], least: int)
         np.concatenate([part.vectors_ND for part in parts]),
         np.concatenate([part.ratings_N for part in parts]),
     )
-    fit = fit_ratings(RatingCounts.sum([task.counts for task in counted]), settings)
-    regressed = fit_regression_of(rows, rows.none(), fit.transition.classes, fit.noise, settings)
+    counts = RatingCounts.sum([task.counts for task in counted])
+    fit = fit_pool(counts, rows, rows.none(), settings)
     tasks = {task.task: found for task in counted if (found := _task_fit(task, settings, least))}
     return fit_reference(
         rows.uids,
         rows.vectors_ND,
         rows.ratings_N,
-        replace(fit, regressed=regressed, tasks=tasks),
+        replace(fit, tasks=tasks),
         settings.scoring(),
         [task.task for task in counted for _ in range(task.rows)],
     )

@@ -13,8 +13,10 @@ from mixup.quality.consensus import consensus_counts
 from mixup.quality.library import representatives
 from mixup.quality.neighbors import Neighbors, top_k
 from mixup.quality.posterior import neighbor_votes
+from mixup.quality.rater_errors import RaterErrors
+from mixup.quality.rating_noise import noise_of, rating_noise
 from mixup.quality.rating_test import pool_thresholds
-from mixup.quality.shrinkage import rating_noise, transition_of
+from mixup.quality.shrinkage import transition_of
 from mixup.quality.tempering import best_votes, tempering_sums
 from mixup.quality.transition import (
     RATING_CLASSES,
@@ -151,16 +153,18 @@ _TRIPLE = 2  # neighbors beside the row itself
 
 def fit_ratings(counts: RatingCounts, settings: CellSettings) -> RatingFit:
     """What the counts of a whole pool tell of its ratings."""
-    transition = transition_of_pairs(
-        counts.pairs, counts.ratings_C, smoothing=settings.curate.smoothing
-    )
+    config = settings.curate
+    transition = transition_of_pairs(counts.pairs, counts.ratings_C, smoothing=config.smoothing)
     chosen, is_pairs = transition_of(counts.triples_BCCC), True
-    if settings.curate.transition == "consensus" and chosen.transition is not None:
+    if config.transition == "consensus" and chosen.transition is not None:
         transition, is_pairs = chosen.transition, False
+    noise = rating_noise(chosen)
+    if config.reliability != "auto" and len(transition.classes) > 1:
+        noise = noise_of(RaterErrors(config.reliability), counts.ratings_C, source="stated")
     return RatingFit(
         transition=transition,
-        noise=rating_noise(chosen),
-        test=pool_thresholds(counts.sketch_CB, chosen),
+        noise=noise,
+        test=pool_thresholds(counts.sketch_CB, noise),
         effective_votes=_effective_votes(counts.ballots, transition, is_pairs=is_pairs),
         ballots=counts.ballots,
     )

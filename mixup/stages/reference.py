@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pydantic
 
 from mixup.quality.ballots import Ballots
+from mixup.quality.rating_noise import RatingNoise
 from mixup.quality.rating_test import PoolThresholds
-from mixup.quality.shrinkage import RatingNoise
 from mixup.quality.transition import RATING_CLASSES, Transition
 from mixup.records import content_key
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow

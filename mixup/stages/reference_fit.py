@@ -8,7 +8,7 @@ task holds more than a cell and, at the end, the library.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,11 @@ from mixup.stages.cell import Cell, CellSettings
 from mixup.stages.cell_rows import cells_of
 from mixup.stages.embed import vectors_to_arrow
 from mixup.stages.pieces import Piece, PieceWriter
+from mixup.stages.pool_fit import fit_pool
 from mixup.stages.pool_rows import uniform
-from mixup.stages.rating_counts import RatingCounts, count_rows, fit_ratings
+from mixup.stages.rating_counts import RatingCounts, count_rows
 from mixup.stages.reference import fit_reference, save_reference
-from mixup.stages.regression_fit import PANEL_ROWS, DrawnRows, fit_regression_of
+from mixup.stages.regression_fit import PANEL_ROWS, DrawnRows
 from mixup.workspace import Workspace
 
 LIBRARY_ROWS = 200_000
@@ -163,13 +164,6 @@ def save_library_of(
         rated: How many rows are rated, near-duplicates among them.
     """
     decides, encoder = settings.scoring(), settings.encoder
-    fit = fit_ratings(counts, settings)
-    regressed = fit_regression_of(library, panel, fit.transition.classes, fit.noise, settings)
-    reference = fit_reference(
-        library.uids,
-        library.vectors_ND,
-        library.ratings_N,
-        replace(fit, regressed=regressed),
-        decides,
-    )
+    fit = fit_pool(counts, library, panel, settings)
+    reference = fit_reference(library.uids, library.vectors_ND, library.ratings_N, fit, decides)
     save_reference(workspace, reference, decides, rated=rated, encoder=encoder)

@@ -13,9 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixup.quality.panel import Panel
-from mixup.quality.regression import Regression, fit_regression, folds_of
-from mixup.quality.shrinkage import RatingNoise
-from mixup.stages.cell import CellSettings
+from mixup.quality.regression import Regression
 from mixup.stages.embed import vectors_from_arrow, vectors_to_arrow
 from mixup.stages.pieces import Piece
 from mixup.workspace import Workspace
@@ -61,40 +59,6 @@ class RegressionFit:
 
     regression: Regression
     panel: Panel
-
-
-def fit_regression_of(
-    library: DrawnRows,
-    panel: DrawnRows,
-    classes: np.ndarray,
-    noise: RatingNoise,
-    settings: CellSettings,
-) -> RegressionFit | None:
-    """The regression, if it is wanted; None where the library has one class to tell.
-
-    The rater's errors are undone where T by consensus is asked for and trusted. One that was shrunk
-    fits the counts of a small pool and may be far from the rater, and with it the regression was
-    worse than without on real ratings; co-occurrence is not of errors at all.
-
-    Args:
-        library: Rated rows.
-        panel: Rows of the pool.
-        classes: The rating classes.
-        noise: The rater's errors by consensus.
-        settings: What decides.
-    """
-    config = settings.curate
-    if config.predictor != "regression" or len(classes) < 2:
-        return None
-    errors = None
-    if config.transition == noise.source == "consensus":
-        errors = np.array(noise.matrix)
-    regression = fit_regression(
-        library.vectors_ND, library.ratings_N, folds_of(library.uids), classes, errors
-    )
-    return RegressionFit(
-        regression, Panel.of(regression, panel.vectors_ND, panel.ratings_N, panel.uids)
-    )
 
 
 def save_regression(workspace: Workspace, folder: str, fit: RegressionFit) -> None:

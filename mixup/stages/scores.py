@@ -7,10 +7,10 @@ import numpy as np
 from mixup.quality.agreement import SuspicionSettings
 from mixup.quality.ballots import ballot_quality
 from mixup.quality.curation_settings import CurationSettings
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.rating_test import RatingTest
 from mixup.quality.scores import FALLBACK_KEEP_AT, FALLBACK_VOTES, PoolScores
 from mixup.quality.threshold import PrecisionCurve, cut_of, margin_at, precision_curve
-from mixup.quality.transition import Transition
 from mixup.refresh_config import CurateConfig, PrecisionTarget
 from mixup.stages.cell import CellSettings
 from mixup.stages.reference import RatingFit
@@ -27,12 +27,17 @@ def pool_scores(fit: RatingFit | None, settings: CellSettings) -> PoolScores:
         ConfigError: The stated precision cannot be reached.
     """
     votes, votes_detail = effective_votes(fit, settings.curate)
-    curve = None if fit is None or settings.library else _curve(fit, settings.curate, votes)
+    rater, rater_detail = _rater(fit, settings.curate)
+    curve = None
+    if fit is not None and not settings.library:
+        curve = _curve(fit, settings.curate, votes, rater)
     keep_at, margin, keep_detail = _cut(curve, settings.curate)
     return PoolScores(
         predictor=_predictor(fit),
         effective_votes=votes,
         votes_detail=votes_detail,
+        rater=rater,
+        rater_detail=rater_detail,
         keep_at=keep_at,
         margin=margin,
         keep_detail=keep_detail,
@@ -59,19 +64,37 @@ def effective_votes(fit: RatingFit | None, config: CurateConfig) -> tuple[float,
     return fit.effective_votes, "those that predict the ratings of rows from their neighbors best"
 
 
-def _curve(fit: RatingFit, config: CurateConfig, votes: float) -> PrecisionCurve | None:
+def _rater(fit: RatingFit | None, config: CurateConfig) -> tuple[RaterErrors, str]:
+    """How the rater errs, and where that is from."""
+    if config.reliability != "auto":
+        return RaterErrors(config.reliability), "as configured"
+    found = None if fit is None else fit.noise.rater
+    if fit is None or found is None:
+        return RaterErrors(), "the default: it could not be told"
+    return found, _TOLD_BY[fit.noise.source]
+
+
+_TOLD_BY = {
+    "consensus": "by the ratings of neighbors",
+    "regression": "with it the ratings of rows are predicted best",
+}
+
+
+def _curve(
+    fit: RatingFit, config: CurateConfig, votes: float, rater: RaterErrors
+) -> PrecisionCurve | None:
     if len(fit.transition.classes) < 2:
         return None
     if fit.regressed is not None:
         panel = fit.regressed.panel
-        quality = panel.quality(threshold=config.threshold, reliability=config.reliability)
+        quality = panel.quality(threshold=config.threshold, rater=rater)
         return precision_curve(quality, np.ones(len(quality), np.int64))
     quality = ballot_quality(
         fit.ballots,
         fit.transition,
         threshold=config.threshold,
         effective_votes=votes,
-        reliability=config.reliability,
+        rater=rater,
     )
     return precision_curve(quality, fit.ballots.rows_B)
 
@@ -107,7 +130,7 @@ def curation_settings(scores: PoolScores, settings: CellSettings) -> CurationSet
         transition_neighbors=config.transition_neighbors,
         long_tail_neighbors=config.long_tail_neighbors,
         effective_votes=scores.effective_votes,
-        reliability=config.reliability,
+        rater=scores.rater,
         smoothing=config.smoothing,
         min_rated=config.min_rated,
         keep_at=scores.keep_at,
@@ -122,8 +145,6 @@ def rating_test(
     """How the ratings of a cell are tested; None: they are not."""
     if fit is None or scores.untested is not None:
         return None
-    noise, epochs = fit.noise, None
-    if settings.curate.suspicion == "reference":
-        epochs = Transition(np.array(noise.classes), np.array(noise.matrix), np.array(noise.prior))
+    epochs = fit.noise.known if settings.curate.suspicion == "reference" else None
     numbers = SuspicionSettings(cure_at=settings.curate.cure_at)
     return RatingTest(fit.test.thresholds_C, epochs, numbers)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixup.ledger import StageCounts
+from mixup.quality.rating_noise import RatingNoise
 from mixup.quality.scores import PoolScores
-from mixup.quality.shrinkage import RatingNoise
 from mixup.refresh_config import RefreshConfig
 from mixup.report.clusters import CLUSTERS_SHOWN, draw
 from mixup.report.curation import DuplicatePair

@@ -31,8 +31,10 @@ from mixup.quality.regression import Regression, fit_regression, folds_of
 from mixup.quality.transition import Transition
 from mixup.refresh_config import CurateConfig
 from mixup.stages.cell import CellSettings
-from mixup.stages.rating_counts import count_rows, fit_ratings, row_ids
+from mixup.stages.pool_fit import fit_pool
+from mixup.stages.rating_counts import count_rows, row_ids
 from mixup.stages.reference import RatingFit
+from mixup.stages.regression_fit import DrawnRows
 from mixup.stages.scores import curation_settings, pool_scores, rating_test
 
 SHARE = float(os.environ.get("MIXUP_BENCH_LABELED", "1"))
@@ -43,9 +45,9 @@ pytestmark = [
 ]
 
 
-def noise(right: float) -> np.ndarray:
-    """A T whose mean diagonal is so much; errors fall with the distance, as the spec's."""
-    matrix = true_matrix()
+def noise(right: float, decay: float = 0.5) -> np.ndarray:
+    """A T whose mean diagonal is so much; errors fall with the distance, by decay a step."""
+    matrix = true_matrix(decay)
     wrong = 1 - np.diag(matrix)
     scaled = (matrix - np.diag(np.diag(matrix))) * ((1 - right) / wrong.mean())
     return scaled + np.diag(1 - scaled.sum(axis=1))
@@ -66,31 +68,29 @@ class Planted:
     def known(self) -> RatingFit:
         """The fit, with thresholds of the true T, as a pool large enough to tell it would have."""
         prior = np.bincount(self.rows.truth_N, minlength=6) / len(self.rows.truth_N)
-        return self._with(Transition(np.arange(6), self.matrix, prior))
-
-    @property
-    def shrunk(self) -> RatingFit:
-        """The fit, with thresholds of the T that was found, although it is not trusted."""
-        found = self.fit.noise
-        return self._with(
-            Transition(np.array(found.classes), np.array(found.matrix), np.array(found.prior))
-        )
-
-    def _with(self, transition: Transition) -> RatingFit:
+        transition = Transition(np.arange(6), self.matrix, prior)
         thresholds = suspicion_thresholds(self.sketch, transition)
         return replace(self.fit, test=PoolThresholds(thresholds, None))
 
 
-def planted(rows: LabeledRows, right: float, transition: str, unrated: float = 0.0) -> Planted:
-    """Ratings of a known T, some of them hidden."""
+def planted(
+    rows: LabeledRows,
+    matrix: np.ndarray,
+    unrated: float = 0.0,
+    **changed: object,
+) -> Planted:
+    """Ratings of a known T, some of them hidden, and the fit of a run with changed settings."""
     draw = np.random.default_rng(7)
-    matrix = noise(right)
     ratings = rated(rows.truth_N, matrix, draw)
     ratings[draw.random(len(ratings)) < unrated] = -1
-    made = settings(curate=CurateConfig.model_validate({"transition": transition}))
+    made = settings(curate=CurateConfig.model_validate(changed))
     count = len(rows.uids)
     counted = count_rows(rows.vectors_ND, ratings, np.arange(count), rows.uids, count, made)
-    fit = fit_ratings(counted.counts, made)
+    voters = counted.voters
+    library = DrawnRows(
+        [rows.uids[row] for row in voters], rows.vectors_ND[voters], ratings[voters]
+    )
+    fit = fit_pool(counted.counts, library, library.none(), made)
     return Planted(rows, matrix, ratings, made, fit, counted.counts.sketch_CB)
 
 
@@ -118,16 +118,23 @@ def curated(
     )
 
 
-def regressed(pool: Planted, errors: np.ndarray | None) -> Regression:
-    """The regression on the rated rows, which undoes the given errors of the rater."""
+def of_run(pool: Planted) -> np.ndarray:
+    """The quality that a run gives."""
+    assert pool.fit.regressed is not None
+    return curated(pool, pool.fit, regression=pool.fit.regressed.regression).quality_N.astype(float)
+
+
+def quality_with(pool: Planted, errors: np.ndarray | None) -> np.ndarray:
+    """The quality by a regression that undoes the given errors of the rater."""
     rated_rows = np.flatnonzero(pool.ratings >= 0)
-    return fit_regression(
+    regression = fit_regression(
         pool.rows.vectors_ND[rated_rows],
         pool.ratings[rated_rows],
         folds_of([pool.rows.uids[row] for row in rated_rows]),
         np.arange(6),
         errors,
     )
+    return curated(pool, pool.fit, regression=regression).quality_N.astype(float)
 
 
 def mean(found: np.ndarray) -> str:
@@ -172,22 +179,31 @@ def rows() -> LabeledRows:
     )
 
 
-@pytest.mark.parametrize("right", [0.66, 0.85])
-def test_flags_and_curated_ratings(rows: LabeledRows, right: float) -> None:
-    pool = planted(rows, right, "cooccurrence")
+ERRORS = {
+    "0.66": noise(0.66),
+    "0.66, to the classes beside": noise(0.66, 0.2),
+    "0.66, to any class alike": noise(0.66, 1.0),
+    "0.85": noise(0.85),
+    "0.95": noise(0.95),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_flags_and_curated_ratings(rows: LabeledRows, name: str) -> None:
+    pool = planted(rows, ERRORS[name])
     truth, wrong = rows.truth_N, pool.ratings != rows.truth_N
     print(f"\n{len(truth):,} rows, classes {np.bincount(truth, minlength=6).tolist()}")
-    print(f"  ratings right: {1 - wrong.mean():.3f}; T: {pool.fit.noise.source}")
-    print(f"  {pool.fit.noise.detail}")
-    cases = {"as in a run": pool.fit, "T as found": pool.shrunk, "T known": pool.known}
-    for name, fit in cases.items():
+    told = pool.fit.noise
+    print(f"  T: {name}; ratings right: {1 - wrong.mean():.3f}")
+    print(f"  told by {told.source}: {told.rater}; {told.detail}")
+    for case, fit in {"as in a run": pool.fit, "T known": pool.known}.items():
         found = curated(pool, fit)
         tested = ~np.isnan(found.misrated_N)
         flagged, replaced = found.suspicious_N, found.origin_N == "neighbors"
         right_now = found.curated_rating_N == truth
         missed = wrong & tested
         print(
-            f"  {name:20} tested {tested.sum():,}, flagged {flagged.sum():,}: precision "
+            f"  {case:20} tested {tested.sum():,}, flagged {flagged.sum():,}: precision "
             f"{mean(wrong[flagged])}, recall {mean(flagged[missed])}; replaced "
             f"{replaced.sum():,}; right {mean(~wrong)} -> {mean(right_now)}"
             f" (of those replaced {mean((~wrong)[replaced])} -> {mean(right_now[replaced])})"
@@ -195,25 +211,27 @@ def test_flags_and_curated_ratings(rows: LabeledRows, right: float) -> None:
 
 
 @pytest.mark.parametrize("transition", ["cooccurrence", "consensus"])
-@pytest.mark.parametrize("right", [0.66, 0.85])
-def test_quality(rows: LabeledRows, right: float, transition: str) -> None:
-    pool = planted(rows, right, transition)
-    truth, found = rows.truth_N, curated(pool, pool.known)
+@pytest.mark.parametrize("name", ERRORS)
+def test_quality(rows: LabeledRows, name: str, transition: str) -> None:
+    matrix = ERRORS[name]
+    pool = planted(rows, matrix, transition=transition)
+    by_votes = planted(rows, matrix, transition=transition, predictor="neighbors")
+    truth, found = rows.truth_N, curated(by_votes, by_votes.known)
     scores = pool_scores(pool.fit, pool.made)
-    print(f"\nrated rows, ratings right {right}, {transition}: {scores.effective_votes:g} votes")
+    print(f"\nrated rows, T {name}, {transition}: {scores.effective_votes:g} votes")
+    print(f"  a rating is right: {scores.rater}, {scores.rater_detail}")
     print(f"  {'P(true class >= 4)':54} accuracy, calibration error, AUC")
+    told("quality, as in a run", of_run(pool), truth)
+    told("quality, errors known to the regression", quality_with(pool, matrix), truth)
+    told("quality, errors not undone", quality_with(pool, None), truth)
+    right = float((pool.ratings == truth).mean())
+    stated = planted(rows, matrix, transition=transition, reliability=right)
+    told("quality, reliability stated", of_run(stated), truth)
     told("quality, by votes", found.quality_N.astype(float), truth)
-    for name, errors in (("as in a run", None), ("errors known", pool.matrix)):
-        by_regression = curated(pool, pool.fit, regression=regressed(pool, errors))
-        told(f"quality, by regression, {name}", by_regression.quality_N.astype(float), truth)
-    stated = pool.made.curate.model_copy(update={"reliability": right})
-    sure = replace(pool, made=replace(pool.made, curate=stated))
-    by_regression = curated(sure, pool.fit, regression=regressed(pool, None))
-    told("quality, by regression, reliability stated", by_regression.quality_N, truth)
-    at_four = replace(pool.fit, effective_votes=4.0)
-    told("quality, 4 votes", curated(pool, at_four, tested=False).quality_N.astype(float), truth)
+    at_four = replace(by_votes.fit, effective_votes=4.0)
+    told("quality, 4 votes", curated(by_votes, at_four, tested=False).quality_N, truth)
     replaced = found.curated_rating_N.astype(np.int64)
-    again = curated(pool, pool.fit, ratings=replaced, tested=False)
+    again = curated(by_votes, by_votes.fit, ratings=replaced, tested=False)
     told("quality, votes and own rating curated", again.quality_N.astype(float), truth)
     told("raw rating >= 4", (pool.ratings >= HIGH).astype(float), truth)
     told("curated rating >= 4", (replaced >= HIGH).astype(float), truth)
@@ -222,23 +240,25 @@ def test_quality(rows: LabeledRows, right: float, transition: str) -> None:
 
 @pytest.mark.parametrize("transition", ["cooccurrence", "consensus"])
 def test_unrated_rows(rows: LabeledRows, transition: str) -> None:
-    pool = planted(rows, 0.66, transition, unrated=0.5)
-    found = curated(pool, pool.known)
+    matrix = noise(0.66)
+    pool = planted(rows, matrix, unrated=0.5, transition=transition)
+    by_votes = planted(rows, matrix, unrated=0.5, transition=transition, predictor="neighbors")
+    found = curated(by_votes, by_votes.known)
     blind = pool.ratings < 0
-    scores = pool_scores(pool.fit, pool.made)
+    scores, truth = pool_scores(pool.fit, pool.made), rows.truth_N[blind]
     print(f"\nunrated half, {transition}: {scores.effective_votes:g} votes")
     print(f"  {'P(true class >= 4)':54} accuracy, calibration error, AUC")
-    told("quality, by votes", found.quality_N[blind].astype(float), rows.truth_N[blind])
-    for name, errors in (("as in a run", None), ("errors known", pool.matrix)):
-        chance = curated(pool, pool.fit, regression=regressed(pool, errors)).quality_N[blind]
-        told(f"quality, by regression, {name}", chance.astype(float), rows.truth_N[blind])
-    told("the reference's rule, E >= 4", rule(pool)[blind], rows.truth_N[blind])
+    told("quality, as in a run", of_run(pool)[blind], truth)
+    told("quality, errors known to the regression", quality_with(pool, matrix)[blind], truth)
+    told("quality, errors not undone", quality_with(pool, None)[blind], truth)
+    told("quality, by votes", found.quality_N[blind].astype(float), truth)
+    told("the reference's rule, E >= 4", rule(pool)[blind], truth)
 
 
 def test_each_file(rows: LabeledRows) -> None:
-    pool = planted(rows, 0.66, "cooccurrence")
-    found = curated(pool, pool.known)
-    print("\nright ratings by file, T known: raw -> curated")
+    pool = planted(rows, noise(0.66))
+    found = curated(pool, pool.fit)
+    print("\nright ratings by file: raw -> curated")
     for file in np.unique(rows.files).tolist():
         mine = rows.files == file
         raw = (pool.ratings == rows.truth_N)[mine].mean()

@@ -26,6 +26,7 @@ from scipy.stats import rankdata
 from mixup.quality.consensus import consensus_counts
 from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import at_least, neighbor_votes, posterior, with_own_rating
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.regression import FOLDS, fit_regression
 from mixup.quality.shrinkage import transition_of
 from mixup.quality.tempering import VOTES_GRID, best_votes, tempering_sums
@@ -229,7 +230,7 @@ def test_quality_of_rated_rows(name: str) -> None:
         folds = {"out of fold": draw.folds_L, "by all rows": np.full(len(draw.folds_L), UNRATED)}
         for way, of_row in folds.items():
             q = found.probabilities(draw.vectors_LD, of_row)
-            q = with_own_rating(q, draw.ratings_L, draw.classes, reliability=RELIABILITY)
+            q = with_own_rating(q, draw.ratings_L, draw.classes, rater=RaterErrors(RELIABILITY))
             score, high = at_least(q, draw.classes, HIGH), draw.truth_L >= HIGH
             gaps[way].append(calibration_error(score, high))
             right[way].append(((score >= 0.5) == high).mean())

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 from made_pool import Row, add, make_workspace, settings
 
+from mixup.quality import reliability
 from mixup.quality.posterior import at_least, with_own_rating
 from mixup.quality.regression import folds_of_rated
-from mixup.quality.shrinkage import RatingNoise
+from mixup.quality.shrinkage import transition_of
 from mixup.refresh_config import CurateConfig
+from mixup.stages import pool_fit, rating_counts
+from mixup.stages.cell import CellSettings
 from mixup.stages.curate_cell import Scoring
+from mixup.stages.pool_fit import fit_pool
+from mixup.stages.rating_counts import RatingCounts, count_rows
 from mixup.stages.reference import current_reference, is_reference_current, reference_revision
-from mixup.stages.regression_fit import DrawnRows, fit_regression_of
+from mixup.stages.regression_fit import DrawnRows
 from mixup.stages.scores import pool_scores
 
 TOPICS, ROWS = 6, 30
@@ -32,7 +37,7 @@ class Scattered(Row):
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def pool(errors: float = ERRORS) -> list[Row]:
+def pool(errors: float = ERRORS, rows: int = ROWS) -> list[Row]:
     """Topics that are good (8) or bad (5); two rows of three are rated, some wrongly."""
     draw = np.random.default_rng(0)
     return [
@@ -43,7 +48,7 @@ def pool(errors: float = ERRORS) -> list[Row]:
             overall=None if n % 3 == 0 else (5.0, 8.0)[(topic % 2) ^ (draw.random() < errors)],
         )
         for topic in range(TOPICS)
-        for n in range(ROWS)
+        for n in range(rows)
     ]
 
 
@@ -55,6 +60,14 @@ def drawn(rows: list[Row]) -> DrawnRows:
     ratings = [{5.0: 1, 8.0: 4, None: -1}[row.overall] for row in rows]
     vectors = np.array([row.vector for row in rows])
     return DrawnRows([row.uid for row in rows], vectors, np.array(ratings))
+
+
+def counts_of(rows: list[Row], config: CellSettings | None = None) -> RatingCounts:
+    given = drawn(rows)
+    order, count = np.arange(len(rows)), len(rows)
+    return count_rows(
+        given.vectors_ND, given.ratings_N, order, given.uids, count, config or made()
+    ).counts
 
 
 @pytest.mark.parametrize("cell_rows", [4000, 60])
@@ -71,7 +84,10 @@ def test_the_regression_tells_the_quality_of_all_rows(tmp_path, cell_rows):
     folds = folds_of_rated(given.ratings_N, given.uids)
     q = kept.regression.probabilities(given.vectors_ND, folds)
     q = with_own_rating(
-        q, given.ratings_N, kept.regression.classes, reliability=config.curate.reliability
+        q,
+        given.ratings_N,
+        kept.regression.classes,
+        rater=pool_scores(reference.fit, config).rater,
     )
     expected = at_least(q, kept.regression.classes, config.curate.threshold)
     quality = {row["uid"]: row["quality"] for row in made_pool.rows_of(workspace, "curation")}
@@ -92,8 +108,7 @@ def test_what_is_read_is_what_was_fitted(tmp_path):
     kept = reference.fit.regressed
     assert kept is not None
     library = DrawnRows(reference.uids, reference.vectors_LD, reference.ratings_L)
-    classes, noise = reference.transition.classes, reference.fit.noise
-    again = fit_regression_of(library, drawn(rows), classes, noise, made())
+    again = fit_pool(counts_of(rows), library, drawn(rows), made()).regressed
     assert again is not None
     np.testing.assert_array_equal(again.regression.weights_FCD, kept.regression.weights_FCD)
     np.testing.assert_array_equal(again.regression.offsets_FC, kept.regression.offsets_FC)
@@ -166,24 +181,74 @@ def test_too_few_ratings_are_said_and_not_fitted(tmp_path):
     assert counts["unrated"] == 7
 
 
-@pytest.mark.parametrize(
-    ("transition", "source", "undone"),
-    [
-        ("consensus", "consensus", True),
-        ("consensus", "shrunk", False),
-        ("cooccurrence", "consensus", False),
-    ],
-)
-def test_only_trusted_errors_are_undone(transition, source, undone):
-    rated = drawn([row for row in pool() if row.overall is not None])
-    matrix = ((0.8, 0.2), (0.2, 0.8))
-    noise = RatingNoise(source, "", 100, (1, 4), matrix)
-    plain, other = (
-        fit_regression_of(rated, rated.none(), np.array([1, 4]), found, made(transition=transition))
-        for found in (RatingNoise("none", "", 100), noise)
+def rated_rows() -> list[Row]:
+    return [row for row in pool() if row.overall is not None]
+
+
+@pytest.mark.parametrize("source", ["consensus", "shrunk"])
+def test_only_known_errors_are_undone(monkeypatch, source):
+    rows = rated_rows()
+    rated, counts = drawn(rows), counts_of(rows)
+    plain = fit_pool(counts, rated, rated.none(), made())
+    assert plain.noise.source == "shrunk"
+    assert plain.regressed is not None
+    assert plain.regressed.regression.errors_CC is None
+    monkeypatch.setattr(
+        rating_counts, "transition_of", lambda counts: replace(transition_of(counts), source=source)
     )
-    assert plain is not None
-    assert other is not None
-    same = np.array_equal(plain.regression.weights_FCD, other.regression.weights_FCD)
-    assert same != undone
-    assert len(other.panel.own_P) == 0
+    found = fit_pool(counts, rated, rated.none(), made())
+    assert found.regressed is not None
+    undone = found.regressed.regression.errors_CC
+    if source == "shrunk":
+        assert undone is None
+    else:
+        np.testing.assert_array_equal(undone, np.array(found.noise.matrix))
+        assert found.test.reason is None
+    assert len(found.regressed.panel.own_P) == 0
+
+
+def test_a_stated_reliability_is_undone_and_not_looked_for(monkeypatch):
+    monkeypatch.setattr(pool_fit, "tell_reliability", None)
+    rows, config = rated_rows(), made(reliability=0.8)
+    rated = drawn(rows)
+    found = fit_pool(counts_of(rows, config), rated, rated.none(), config)
+    assert found.noise.source == "stated"
+    assert found.test.reason is None
+    assert found.regressed is not None
+    np.testing.assert_allclose(found.regressed.regression.errors_CC, [[0.8, 0.2], [0.2, 0.8]])
+
+
+def test_the_regression_tells_how_reliable_the_rater_is(tmp_path, monkeypatch):
+    """A consensus of so few rows is not trusted; by the regression ratings are flagged."""
+    monkeypatch.setattr(reliability, "FEWEST_ROWS", 100)
+    workspace = make_workspace(tmp_path / "w", buckets=2)
+    rows = pool(rows=200)
+    add(workspace, rows)
+    config = made(cell_rows=300)
+    counts = made_pool.curate(workspace, made=config)
+    reference = current_reference(workspace, config.scoring())
+    assert reference is not None
+    noise, scores = reference.fit.noise, pool_scores(reference.fit, config)
+    assert noise.source == "regression"
+    assert "samples; at least 5000 are needed" in noise.detail
+    assert scores.rater.reliability == pytest.approx(noise.high[0][0])
+    assert float(noise.low[0][0] or 1) - 0.05 <= 1 - ERRORS <= scores.rater.reliability + 0.05
+    assert scores.rater_detail == "with it the ratings of rows are predicted best"
+    assert scores.untested is None
+    truth = {row.uid: (1, 4)[row.topic % 2] for row in rows}
+    given = {row.uid: {5.0: 1, 8.0: 4}[row.overall] for row in rows if row.overall}
+    kept = {row["uid"]: row for row in made_pool.rows_of(workspace, "curation")}
+    now = np.mean([kept[uid]["curated_rating"] == truth[uid] for uid in given])
+    assert now > np.mean([given[uid] == truth[uid] for uid in given]) + 0.05
+    assert counts["ratings_tested"] == len(given)
+
+
+def test_where_the_regression_cannot_tell_either_both_reasons_are_said(monkeypatch):
+    monkeypatch.setattr(reliability, "FEWEST_ROWS", 100)
+    rows = [replace(row, overall=(5.0, 8.0)[int(row.uid[-1], 16) % 2]) for row in pool(rows=100)]
+    rated = drawn(rows)
+    found = fit_pool(counts_of(rows), rated, rated.none(), made())
+    assert found.noise.known is None
+    assert "samples; at least 5000 are needed; reliabilities from" in str(found.test.reason)
+    assert found.regressed is not None
+    assert found.regressed.regression.errors_CC is None

@@ -14,6 +14,7 @@ from test_reference_fit import noisy_pool
 
 from mixup.errors import ConfigError
 from mixup.quality.consensus import ConsensusSettings
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.scores import FALLBACK_KEEP_AT, FALLBACK_VOTES
 from mixup.quality.shrinkage import transition_of
 from mixup.refresh_config import CurateConfig
@@ -78,11 +79,29 @@ def test_wrong_ratings_are_flagged_and_replaced(tmp_path, trusting, cell_rows):
 def test_a_pool_too_small_to_tell_its_raters_errors_flags_nothing_and_says_why(tmp_path):
     config = made()
     workspace, counts, found = curated(tmp_path, config)
-    assert "480 samples; at least 5000 are needed" in str(scores_of(workspace, config).untested)
+    scores = scores_of(workspace, config)
+    assert "480 samples; at least 5000 are needed" in str(scores.untested)
+    assert scores.rater == RaterErrors()
+    assert scores.rater_detail == "the default: it could not be told"
     assert counts["ratings_tested"] == counts["ratings_suspicious"] == 0
     for row in found.values():
         assert (row["rating_origin"], row["curated_rating"]) == ("own", RATED[row["uid"]])
         assert [row[name] for name in NEW[1:]] == [None] * 4
+
+
+def test_a_stated_reliability_is_what_a_small_pool_is_tested_by(tmp_path):
+    config = made(reliability=0.75)
+    workspace, counts, found = curated(tmp_path, config)
+    scores = scores_of(workspace, config)
+    assert (scores.rater, scores.rater_detail) == (RaterErrors(0.75), "as configured")
+    assert scores.untested is None
+    assert counts["ratings_tested"] == len(POOL)
+    raw = np.mean([RATED[uid] == TRUTH[uid] for uid in found])
+    right = np.mean([row["curated_rating"] == TRUTH[uid] for uid, row in found.items()])
+    assert right > raw + 0.1
+    # Another one is another fit: how many are flagged is read from it.
+    _, fewer, _ = curated(tmp_path, made(reliability=0.95), name="sure")
+    assert 0 < fewer["ratings_suspicious"] < counts["ratings_suspicious"]
 
 
 def test_off_tests_nothing(tmp_path, trusting):

@@ -10,6 +10,7 @@ from mixup.quality.curation import curate
 from mixup.quality.curation_settings import CurationSettings
 from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import neighbor_votes
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.transition import Transition, fit_transition
 
 
@@ -49,7 +50,7 @@ def test_quality_is_that_of_curation():
             transition,
             threshold=4,
             effective_votes=2.5,
-            reliability=0.85,
+            rater=RaterErrors(0.85),
         )
         assert quality == pytest.approx([found.quality_N[row]], abs=1e-6)
 
@@ -57,7 +58,7 @@ def test_quality_is_that_of_curation():
 def test_no_ballot_has_no_quality():
     one = Transition(np.array([1, 4]), np.eye(2), np.array([0.5, 0.5]))
     quality = ballot_quality(
-        Ballots.none(), one, threshold=4, effective_votes=None, reliability=0.85
+        Ballots.none(), one, threshold=4, effective_votes=None, rater=RaterErrors(0.85)
     )
     assert quality.shape == (0,)
 

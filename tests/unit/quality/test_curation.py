@@ -11,6 +11,7 @@ from mixup.quality.curation_settings import CurationSettings
 from mixup.quality.knn_bayes import REASONS
 from mixup.quality.library import Library
 from mixup.quality.posterior import at_least, with_own_rating
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.regression import FOLDS, Regression, folds_of, folds_of_rated
 from mixup.quality.transition import Transition
 
@@ -44,7 +45,9 @@ def test_unrated_rows_take_after_their_neighbors():
 def test_a_planted_wrong_rating_loses_confidence_and_keeps_its_observation():
     vectors, ratings = two_topics(200)
     ratings[1] = 5
-    found = curate(vectors, ratings, np.arange(200), settings=CurationSettings(reliability=0.6))
+    found = curate(
+        vectors, ratings, np.arange(200), settings=CurationSettings(rater=RaterErrors(0.6))
+    )
     assert found.curated_rating_N[1] == 5
     assert found.confidence_N[1] < 0.5 < found.confidence_N[3]
     assert found.quality_N[1] < found.quality_N[0]
@@ -54,7 +57,7 @@ def test_no_row_votes_on_itself():
     # With one vote and an own rating that says nothing, a row takes after its nearest other.
     vectors, ratings = two_topics(60)
     ratings[7] = 5  # the one wrong rating in the bad topic
-    one = CurationSettings(reliability=1 / 6, neighbors=1, transition_neighbors=1)
+    one = CurationSettings(rater=RaterErrors(1 / 6), neighbors=1, transition_neighbors=1)
     assert curate(vectors, ratings, np.arange(60), settings=one).quality_N[7] < 0.5
 
 
@@ -270,7 +273,7 @@ def test_a_regression_takes_the_place_of_votes():
     assert set(folds[60:]) == {-1}
     assert set(folds[:60]) == set(folds_of(uids)) == set(range(FOLDS))
     q = model.probabilities(vectors, folds)
-    q = with_own_rating(q, ratings, model.classes, reliability=numbers.reliability)
+    q = with_own_rating(q, ratings, model.classes, rater=numbers.rater)
     expected = at_least(q, model.classes, numbers.threshold)
     np.testing.assert_allclose(found.quality_N, expected[shuffle], rtol=1e-5)
     assert (found.curated_rating_N[ratings[shuffle] < 0] > 0).all()

@@ -7,6 +7,7 @@ from mixup.errors import ShapeError
 from mixup.quality.curation import curate
 from mixup.quality.curation_settings import CurationSettings
 from mixup.quality.panel import Panel
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.regression import FOLDS, Regression
 
 CLASSES = np.array([1, 3, 5])
@@ -28,7 +29,7 @@ def made(rows=40, width=8, seed=0):
 def test_the_qualities_are_those_of_curation(threshold, reliability):
     vectors, ratings, uids, regression = made()
     panel = Panel.of(regression, vectors, ratings, uids)
-    settings = CurationSettings(threshold=threshold, reliability=reliability)
+    settings = CurationSettings(threshold=threshold, rater=RaterErrors(reliability))
     found = curate(
         vectors,
         ratings,
@@ -37,7 +38,7 @@ def test_the_qualities_are_those_of_curation(threshold, reliability):
         uids_N=uids,
         regression=regression,
     )
-    quality = panel.quality(threshold=threshold, reliability=reliability)
+    quality = panel.quality(threshold=threshold, rater=RaterErrors(reliability))
     np.testing.assert_allclose(quality, found.quality_N, atol=1e-6)
     assert quality.max() <= 1
 
@@ -45,7 +46,7 @@ def test_the_qualities_are_those_of_curation(threshold, reliability):
 def test_no_rows():
     vectors, ratings, _, regression = made()
     panel = Panel.of(regression, vectors[:0], ratings[:0], [])
-    assert panel.quality(threshold=4, reliability=0.85).shape == (0,)
+    assert panel.quality(threshold=4, rater=RaterErrors(0.85)).shape == (0,)
 
 
 def test_parts_that_do_not_fit():

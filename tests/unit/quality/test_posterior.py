@@ -14,6 +14,7 @@ from mixup.quality.posterior import (
     posterior,
     with_own_rating,
 )
+from mixup.quality.rater_errors import RaterErrors
 from mixup.quality.transition import Transition
 
 CLASSES = np.array([0, 2, 3, 4, 5])
@@ -91,13 +92,15 @@ def test_at_least():
 
 def test_own_rating_by_hand():
     # Classes 0 and 5, observed 5. If truly 0, the wrong ratings 1..5 share .2 as 16:8:4:2:1.
-    q = with_own_rating(np.array([[0.5, 0.5]]), np.array([5]), np.array([0, 5]), reliability=0.8)
+    q = with_own_rating(
+        np.array([[0.5, 0.5]]), np.array([5]), np.array([0, 5]), rater=RaterErrors(0.8)
+    )
     wrong = 0.2 / 31
     np.testing.assert_allclose(q, [[wrong / (0.8 + wrong), 0.8 / (0.8 + wrong)]])
 
 
 def test_own_rating_outside_the_classes_favors_the_near_ones():
-    q = with_own_rating(np.full((1, 5), 0.2), np.array([1]), CLASSES, reliability=0.85)
+    q = with_own_rating(np.full((1, 5), 0.2), np.array([1]), CLASSES, rater=RaterErrors(0.85))
     assert q[0, 0] > q[0, 2]
     assert q[0, 1] > q[0, 2]
 
@@ -105,14 +108,14 @@ def test_own_rating_outside_the_classes_favors_the_near_ones():
 def test_unrated_rows_stay():
     before = np.array([[0.1, 0.2, 0.3, 0.3, 0.1]])
     np.testing.assert_allclose(
-        with_own_rating(before, np.array([-1]), CLASSES, reliability=0.9), before
+        with_own_rating(before, np.array([-1]), CLASSES, rater=RaterErrors(0.9)), before
     )
 
 
 @given(st.lists(st.integers(0, 30), min_size=5, max_size=5), st.integers(-1, 5))
 def test_posteriors_are_distributions(votes, own):
     q = posterior(np.array([votes]), TRANSITION, effective_votes=4.0)
-    q = with_own_rating(q, np.array([own]), CLASSES, reliability=0.85)
+    q = with_own_rating(q, np.array([own]), CLASSES, rater=RaterErrors(0.85))
     assert (q >= 0).all()
     assert q.sum() == pytest.approx(1)
 
@@ -135,6 +138,6 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError):
         posterior(np.ones((1, 5)), TRANSITION, effective_votes=0)
     with pytest.raises(ShapeError):
-        with_own_rating(np.ones((1, 5)), np.array([1, 2]), CLASSES, reliability=0.8)
+        with_own_rating(np.ones((1, 5)), np.array([1, 2]), CLASSES, rater=RaterErrors(0.8))
     with pytest.raises(ConfigError):
-        with_own_rating(np.ones((1, 5)), np.array([1]), CLASSES, reliability=1.0)
+        with_own_rating(np.ones((1, 5)), np.array([1]), CLASSES, rater=RaterErrors(1.0))

@@ -10,8 +10,10 @@ from mixup.quality.consensus import consensus_counts
 from mixup.quality.curation import ORIGINS, curate
 from mixup.quality.curation_settings import CurationSettings
 from mixup.quality.neighbors import top_k
+from mixup.quality.rater_errors import RaterErrors
+from mixup.quality.rating_noise import RatingNoise, noise_of, rating_noise
 from mixup.quality.rating_test import RatingTest, pool_thresholds, ratings_after_test
-from mixup.quality.shrinkage import ChosenTransition, transition_of
+from mixup.quality.shrinkage import transition_of
 from mixup.quality.transition import Transition
 
 ROWS = 900
@@ -21,8 +23,9 @@ TRANSITION = Transition(np.arange(6), true_matrix(), PRIOR)
 FEWER = SuspicionSettings(draws=15)
 
 
-def known(transition=TRANSITION) -> ChosenTransition:
-    return ChosenTransition(transition, "consensus", "", np.ones(6), None)
+def known(transition=TRANSITION) -> RatingNoise:
+    matrix, prior = transition.matrix_CC.tolist(), transition.prior_C.tolist()
+    return RatingNoise("consensus", "", ROWS, tuple(range(6)), matrix, prior=prior)
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +119,29 @@ def test_errors_that_are_not_trusted_flag_nothing():
     near = top_k(VECTORS, VECTORS, 9, exclude_self=True)
     sketch = suspicion_sketch(RATINGS, near, IDS, FEWER)
     first, second = RATINGS[near.indices_MK[:, :2]].T
-    chosen = transition_of(consensus_counts(RATINGS, first, second, IDS, replicates=20))
-    assert chosen.source == "shrunk"
-    found = pool_thresholds(sketch, chosen)
+    noise = rating_noise(
+        transition_of(consensus_counts(RATINGS, first, second, IDS, replicates=20))
+    )
+    assert noise.source == "shrunk"
+    found = pool_thresholds(sketch, noise)
     assert found.reason is not None
     assert "900 samples; at least 5000 are needed" in found.reason
     assert (found.thresholds_C == SKETCH_BINS).all()
-    one = ChosenTransition(TRANSITION, "one_class", "", np.ones(6), None)
+    one = RatingNoise("one_class", "", ROWS)
     assert "all ratings are alike" in str(pool_thresholds(sketch, one).reason)
     assert pool_thresholds(sketch, known()).reason is None
+
+
+def test_a_stated_reliability_has_wrong_ratings_flagged():
+    near = top_k(VECTORS, VECTORS, 9, exclude_self=True)
+    sketch = suspicion_sketch(RATINGS, near, IDS, FEWER)
+    right = float((RATINGS == TRUTH).mean())
+    noise = noise_of(RaterErrors(right), np.bincount(RATINGS, minlength=6), source="stated")
+    found = curated(RATINGS, RatingTest(pool_thresholds(sketch, noise).thresholds_C, None, FEWER))
+    flagged = found.suspicious_N
+    assert (RATINGS != TRUTH)[flagged].mean() > 0.8
+    assert flagged[RATINGS != TRUTH].mean() > 0.6
+    assert (found.curated_rating_N == TRUTH).mean() > right + 0.08
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])

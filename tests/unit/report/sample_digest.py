@@ -1,7 +1,8 @@
 """A synthetic digest, with hostile text where text of the data is shown."""
 
+from mixup.quality.rater_errors import RaterErrors
+from mixup.quality.rating_noise import RatingNoise
 from mixup.quality.scores import PoolScores
-from mixup.quality.shrinkage import RatingNoise
 from mixup.quality.threshold import PrecisionCurve
 from mixup.records import Turn
 from mixup.report.curation import (
@@ -211,6 +212,8 @@ def full_digest() -> Digest:
             votes_detail="those that predict the ratings of rows from their neighbors best",
             keep_at=0.62,
             margin=0.05,
+            rater=RaterErrors(),
+            rater_detail="the default: it could not be told",
             keep_detail="the lowest with a precision of 0.8",
             curve=PrecisionCurve((0.1, 0.62, 0.9), (20_000, 6_000, 400), (0.41, 0.8, 0.93), 20_000),
             untested="the errors of the rater are not known: 1,200 samples",

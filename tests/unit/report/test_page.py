@@ -11,7 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from sample_digest import HITS, HOSTILE, empty_digest, full_digest
 
-from mixup.quality.shrinkage import RatingNoise
+from mixup.quality.rating_noise import RatingNoise
 from mixup.report.digest import Share, SourceRows
 from mixup.report.page import interval, render_page
 from mixup.report.wording import visible
