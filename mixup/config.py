@@ -11,7 +11,15 @@ import difflib
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from mixup.records import content_key
 
@@ -24,6 +32,18 @@ Amount = Annotated[float, Field(ge=0.0)]
 
 AS_NUMBER, AS_SECTION, AS_WORD = "as_number", "as_section", "as_word"
 """The forms of a value that may have several."""
+
+
+def word_or_number(value: object) -> str:
+    """The form of a value, so that only what is wrong with that form is said."""
+    return AS_WORD if isinstance(value, str) else AS_NUMBER
+
+
+Reliability = Annotated[
+    Annotated[Literal["auto"], Tag(AS_WORD)] | Annotated[float, Field(gt=0, lt=1), Tag(AS_NUMBER)],
+    Discriminator(word_or_number),
+]
+"""How often a rating is right: stated, or found."""
 
 QualityPredictor = Literal["regression", "neighbors"]
 """What tells quality: a regression on embeddings, or the votes of rated neighbors."""

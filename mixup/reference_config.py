@@ -12,6 +12,7 @@ from mixup.config import (
     IngestConfig,
     QualityPredictor,
     RayConfig,
+    Reliability,
     Section,
     Share,
 )
@@ -32,6 +33,8 @@ class FitConfig(Section):
     predictor: QualityPredictor = "regression"
     """Whether a regression is fitted too, for score curation (`curate.predictor`) and for the
     samples of a refresh that asks for it (`reward.predictor`). GRPO's reward reads votes."""
+    reliability: Reliability = "auto"
+    """Probability that a rating is the true class, as `curate.reliability` of a refresh."""
     transition: Literal["cooccurrence", "consensus"] = "cooccurrence"
     """The T with which votes are read, as `curate.transition` of a refresh."""
     transition_neighbors: Count = 3

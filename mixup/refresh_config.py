@@ -17,9 +17,11 @@ from mixup.config import (
     IngestConfig,
     QualityPredictor,
     RayConfig,
+    Reliability,
     Section,
     Share,
     nearest_key,
+    word_or_number,
 )
 from mixup.rater_config import EngineConfig, Rater, ReferenceRater
 
@@ -29,10 +31,6 @@ RewardMode = Literal["soft", "paper", "released_code"]
 def _section_or_number(value: object) -> str:
     """The form of a value, so that only what is wrong with that form is said."""
     return AS_SECTION if isinstance(value, dict | PrecisionTarget) else AS_NUMBER
-
-
-def _word_or_number(value: object) -> str:
-    return AS_WORD if isinstance(value, str) else AS_NUMBER
 
 
 class PrecisionTarget(Section):
@@ -75,7 +73,7 @@ class CurateConfig(Section):
     seen, and more rows are compared. A row near many cells is in five at most."""
     effective_votes: Annotated[
         Annotated[Literal["auto"], Tag(AS_WORD)] | Annotated[float, Field(gt=0), Tag(AS_NUMBER)],
-        Discriminator(_word_or_number),
+        Discriminator(word_or_number),
     ] = "auto"
     """How many independent votes the neighbors are worth: the tempering of the posterior. `auto`
     takes the number with which neighbors predict the observed ratings best."""
@@ -85,14 +83,11 @@ class CurateConfig(Section):
     pool that is one cell."""
     cure_at: Share = 0.5
     """Confidence from which a suspicious rating is replaced by what its neighbors suggest."""
-    reliability: Annotated[
-        Annotated[Literal["auto"], Tag(AS_WORD)]
-        | Annotated[float, Field(gt=0, lt=1), Tag(AS_NUMBER)],
-        Discriminator(_word_or_number),
-    ] = "auto"
+    reliability: Reliability = "auto"
     """Probability that an observed rating is the true class. `auto`: as the ratings of neighbors or
-    the regression tell it; 0.85 where neither can, and then no rating is tested. A number, such as
-    the share of rows that two careful readers confirm, is taken as it is."""
+    else the regression tell it (the votes of `predictor: neighbors` do not); 0.85 where neither
+    can, and then no rating is tested. A number, such as the share of ratings that a careful reader
+    confirms, is taken as it is. A library that was built apart was fitted with its own."""
     smoothing: Annotated[float, Field(gt=0)] = 0.01
     """Added to every count of T."""
     min_rated: Annotated[int, Field(ge=2)] = 20

@@ -70,7 +70,8 @@ class GrpoPlan:
         """What decides the library that the config names."""
         config = self.config
         return CellSettings(
-            curate=config.curate,
+            # The reward reads votes, so that no regression is needed.
+            curate=config.curate.model_copy(update={"predictor": "neighbors"}),
             cluster=ClusterConfig(),
             similarity=similarity_of(config.embed.model, config.embed.similarity),
             encoder=self.encoder,

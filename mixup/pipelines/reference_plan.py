@@ -86,6 +86,7 @@ def settings_of(
     return CellSettings(
         curate=CurateConfig(
             predictor=fit.predictor,
+            reliability=fit.reliability,
             transition=fit.transition,
             transition_neighbors=fit.transition_neighbors,
             neighbors=fit.neighbors,

@@ -17,7 +17,8 @@ SKETCH_BINS = 2_432
 
 _BINS_PER_UNIT = 128
 _LOG_FLOOR = 1e-8  # inside the logarithm, as in the released code
-_RATE_ENDS = (0.05, 0.95)  # of a class without noise, and of one that is nothing but noise
+_RATE_ENDS = (0.05, 0.95)  # of a class without noise, and of one that is little but noise
+_LEAST_RIGHT = 0.02  # of a rating; below it T takes all of them for errors
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _own_vote(similarities: np.ndarray) -> np.ndarray:
 def noise_rates(transition: Transition, observed_C: np.ndarray) -> np.ndarray:
     """P(true class is not j | rated j) of all six ratings; NaN where T does not cover one.
 
-    r_j = 1 - min(1, T_jj p_j / p~_j); 0.05 where that is 0, and 0.95 where it is 1.
+    r_j = 1 - min(1, T_jj p_j / p~_j), from 0.05 to 0.95.
 
     Args:
         transition: P(rating | true class); a co-occurrence is not.
@@ -109,13 +110,16 @@ def noise_rates(transition: Transition, observed_C: np.ndarray) -> np.ndarray:
 
     Source: spec/lm-mixup.md, section 8.4, item 4.
     """
+    return np.clip(1 - _right_shares(transition, observed_C), *_RATE_ENDS)
+
+
+def _right_shares(transition: Transition, observed_C: np.ndarray) -> np.ndarray:
+    """P(true class is j | rated j) of all six ratings; NaN where T does not cover one."""
     observed = np.asarray(observed_C, dtype=np.float64)
     shares = observed / max(observed.sum(), 1e-300)
     right = np.full(RATING_CLASSES, np.nan)
     right[transition.classes] = np.diag(transition.matrix_CC) * transition.prior_C
-    rates = 1 - np.minimum(1.0, right / np.maximum(shares, 1e-300))
-    rates = np.where(rates <= 0, _RATE_ENDS[0], rates)
-    return np.where(rates >= 1, _RATE_ENDS[1], rates)
+    return np.minimum(1.0, right / np.maximum(shares, 1e-300))
 
 
 def suspicion_sketch(
@@ -158,7 +162,8 @@ def suspicion_sketch(
 def suspicion_thresholds(sketch_CB: np.ndarray, transition: Transition) -> np.ndarray:
     """The first bin of each rating j from which at most the share r_j lies, int64 of shape (6,).
 
-    Ratings that T does not cover, or that were not seen, get ``SKETCH_BINS``: none is flagged.
+    Ratings that T does not cover, or that were not seen, get ``SKETCH_BINS``: none is flagged. So
+    do those that T takes for nothing but errors: a T that knows no such class cannot say which.
 
     Args:
         sketch_CB: From ``suspicion_sketch``, added up over cells.
@@ -173,7 +178,9 @@ def suspicion_thresholds(sketch_CB: np.ndarray, transition: Transition) -> np.nd
     if sketch.shape != (RATING_CLASSES, SKETCH_BINS):
         raise ShapeError(f"a sketch of shape {sketch.shape}")
     observed = sketch.sum(axis=1)
-    allowed = np.nan_to_num(noise_rates(transition, observed), nan=0.0) * observed
+    rates = noise_rates(transition, observed)
+    rates[~(_right_shares(transition, observed) >= _LEAST_RIGHT)] = 0.0
+    allowed = rates * observed
     at_least = sketch[:, ::-1].cumsum(axis=1)[:, ::-1]
     within = at_least <= allowed[:, None]
     return np.where(within.any(axis=1) & (allowed > 0), within.argmax(axis=1), SKETCH_BINS)

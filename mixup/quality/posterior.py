@@ -6,7 +6,13 @@ import numpy as np
 
 from mixup.errors import ConfigError, ShapeError
 from mixup.quality.rater_errors import RaterErrors
-from mixup.quality.transition import RATING_CLASSES, UNRATED, Transition, check_ratings
+from mixup.quality.transition import (
+    RATING_CLASSES,
+    UNRATED,
+    Transition,
+    check_ratings,
+    nearest_classes,
+)
 
 _LOG_FLOOR = 1e-12  # inside logarithms, as in the released code
 
@@ -85,13 +91,13 @@ def with_own_rating(
 ) -> np.ndarray:
     """The posterior after the row's own observed rating is taken into account.
 
-    The likelihood of a rating given the true class is the rater's over all six classes, so a
-    rating outside ``classes`` still favors those near it. Unrated rows (-1) stay as they are.
+    The likelihood of a rating given the true class is the rater's over the classes that it gives;
+    a rating that is none of them counts as the nearest. Unrated rows (-1) stay as they are.
 
     Args:
         q_MC: P(class) without the own rating.
         own_classes_M: Observed ratings 0-5, -1 for unrated.
-        classes: The C rating classes of the columns.
+        classes: The C rating classes of the columns, ascending.
         rater: The errors of the ratings.
 
     Raises:
@@ -100,7 +106,8 @@ def with_own_rating(
     own, q = check_ratings(own_classes_M), np.asarray(q_MC, dtype=np.float64)
     if q.shape != (len(own), len(classes)):
         raise ShapeError(f"{len(own)} ratings, {len(classes)} classes, posterior {q.shape}")
-    likelihood, rated = rater.matrix()[np.asarray(classes)], own != UNRATED
+    rated = own != UNRATED
+    columns = np.searchsorted(classes, nearest_classes(own[rated], classes))
     result = q.copy()
-    result[rated] *= likelihood[:, own[rated]].T
+    result[rated] *= rater.matrix(classes)[:, columns].T
     return result / result.sum(axis=1, keepdims=True)

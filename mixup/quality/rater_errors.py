@@ -37,9 +37,11 @@ class RaterErrors:
         """P(rating = column | true class = row), float64 of shape (C, C).
 
         Args:
-            classes: The C classes that the rater gives, at least two; None: all six.
+            classes: The C classes that the rater gives; None: all six. Of one, it is always right.
         """
         rating = np.arange(RATING_CLASSES) if classes is None else np.asarray(classes)
+        if len(rating) == 1:
+            return np.ones((1, 1))
         errors = self.decay ** np.abs(rating[:, None] - rating[None, :])
         np.fill_diagonal(errors, 0.0)
         errors = (1 - self.reliability) * errors / errors.sum(axis=1, keepdims=True)

@@ -27,8 +27,8 @@ class RatingNoise:
         source: How T was found: one of ``KNOWN``, or of ``shrinkage.SOURCES``. ``stated``: by the
             config; ``consensus``: by the ratings of neighbors; ``regression``: by how well ratings
             are predicted if the rater is right so often (``tell_reliability``).
-        detail: Why it is not the consensus alone, in words; empty where it is.
-        samples: Rated rows that were counted, near-duplicates left out.
+        detail: Why the consensus alone does not tell it, in words; empty where that is not asked.
+        samples: Rated rows that told it, near-duplicates left out.
         classes: The C rating classes.
         matrix: C rows of P(rating | true class); empty where nothing could be told.
         low: Lower ends of its intervals of 90 %; null where there are none.
@@ -96,6 +96,7 @@ def noise_of(
     source: str,
     detail: str = "",
     ends: tuple[float, float] | None = None,
+    samples: int | None = None,
 ) -> RatingNoise:
     """The errors of a rater whose two numbers are known, over the classes that it gave.
 
@@ -105,6 +106,7 @@ def noise_of(
         source: Of ``KNOWN``.
         detail: As in ``RatingNoise``.
         ends: Of the interval of the reliability.
+        samples: How many rows told it; None: all that are counted.
     """
     classes = np.flatnonzero(ratings_C)
     matrix = rater.matrix(classes)
@@ -115,7 +117,7 @@ def noise_of(
     return RatingNoise(
         source=source,
         detail=detail,
-        samples=int(ratings_C.sum()),
+        samples=int(ratings_C.sum()) if samples is None else samples,
         classes=tuple(classes.tolist()),
         matrix=_rows(matrix),
         low=_rows(low),

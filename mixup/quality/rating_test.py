@@ -20,7 +20,7 @@ class RatingTest:
 
     Attributes:
         thresholds_C: From ``suspicion_thresholds``.
-        epochs: T by consensus, to test as the reference does, which draws and searches anew in each
+        epochs: T and p, to test as the reference does, which draws and searches anew in each
             epoch; None: test in bootstrap replicates, against the thresholds.
         settings: The numbers of the test.
     """

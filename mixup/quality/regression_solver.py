@@ -35,7 +35,7 @@ class Problem:
     chances: np.ndarray
     folds: np.ndarray
 
-    def rows(self, chosen: np.ndarray | slice) -> Problem:
+    def rows(self, chosen: np.ndarray) -> Problem:
         """Some of the rows."""
         return Problem(
             self.vectors[chosen], self.columns[chosen], self.chances[chosen], self.folds[chosen]
@@ -46,8 +46,10 @@ class Problem:
         return replace(self, chances=np.asarray(errors_CC, np.float64)[:, self.columns].T)
 
     def thinned(self, most: int) -> Problem:
-        """Every k-th row, so many at most."""
-        return self.rows(slice(None, None, -(-len(self.folds) // most)))
+        """Rows at even distances, so many at most."""
+        rows = len(self.folds)
+        kept = min(rows, most)
+        return self.rows(np.arange(kept) * rows // max(kept, 1))
 
     def without(self, fold: int) -> Problem:
         """The rows of the other folds."""

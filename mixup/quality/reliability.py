@@ -30,7 +30,7 @@ _SEARCH_ROWS = 8_000  # that are looked at, at most: minutes of a processor othe
 _WITHIN = 1.645  # standard errors below the best: an interval of 90 %
 _HOPELESS = 2.5  # standard errors below the best: lower candidates are not tried
 _BETWEEN = 0.05  # above the highest that will do, half a step: tried last
-_WIDEST = 0.35  # interval that still tells something
+_WIDEST = 0.31  # interval that still tells something: three steps
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class ToldReliability:
         rater: Its errors; None: not told.
         low: The lowest candidate that predicts about as well as the best; NaN where none was tried.
         high: The highest, which is the reliability: a rater is blamed for no more than is sure.
-        strength: The prior precision with which its regression predicts best; None where none was
-            tried.
+        strength: The strongest prior precision with which its regression predicts as well as with
+            the best, within a standard error; None where nothing is told.
+        samples: Rated rows that were looked at.
         detail: Why nothing is told, in words; empty where it is.
     """
 
@@ -50,6 +51,7 @@ class ToldReliability:
     low: float
     high: float
     strength: float | None
+    samples: int
     detail: str
 
 
@@ -61,6 +63,8 @@ def tell_reliability(
     strengths: Sequence[float],
 ) -> ToldReliability:
     """The reliability of the rater of some rows, with an interval of about 90 %, and its decay.
+
+    Some 20 regressions by five folds, of 8,000 rows at most.
 
     Args:
         vectors_LD: Unit vectors. Near-duplicates must have been left out: they would have one
@@ -75,23 +79,29 @@ def tell_reliability(
     """
     if len(ratings_L) < FEWEST_ROWS:
         detail = f"{len(ratings_L)} rated rows; a regression tells it from {FEWEST_ROWS} on"
-        return ToldReliability(None, np.nan, np.nan, None, detail)
+        return ToldReliability(None, np.nan, np.nan, None, len(ratings_L), detail)
     problem = problem_of(vectors_LD, ratings_L, folds_L, classes, None).thinned(_SEARCH_ROWS)
     search = _Search(problem, np.asarray(classes), sorted(strengths, reverse=True))
+    alike = _alike(_candidates(search, len(classes)))
+    high, low = alike[0].rater.reliability, alike[-1].rater.reliability
+    rows = len(problem.folds)
+    if high - low > _WIDEST or low == RELIABILITIES[-1]:
+        detail = f"reliabilities from {low:g} to {high:g} predict its ratings alike"
+        return ToldReliability(None, low, high, None, rows, detail)
+    return ToldReliability(alike[0].rater, low, high, search.strongest(alike[0]), rows, "")
+
+
+def _candidates(search: _Search, classes: int) -> list[_Tried]:
+    """Of the usual decay, or of one that is surely better; of two classes none matters."""
     tried = _staircase(search, DECAY)
+    if classes == 2:
+        return tried
     best = _best(tried)
     others = [
         search.at(RaterErrors(best.rater.reliability, decay), best.place) for decay in OTHER_DECAYS
     ]
-    decay = _best([best, *others]).rater.decay
-    if decay != DECAY:
-        tried = _staircase(search, decay)
-    alike = _alike(tried)
-    high, low = alike[0].rater.reliability, alike[-1].rater.reliability
-    if high - low > _WIDEST or low == RELIABILITIES[-1]:
-        detail = f"reliabilities from {low:g} to {high:g} predict its ratings alike"
-        return ToldReliability(None, low, high, None, detail)
-    return ToldReliability(alike[0].rater, low, high, search.strengths[alike[0].place], "")
+    other = _best(others)
+    return _staircase(search, other.rater.decay) if _worse(other, best) > _WITHIN else tried
 
 
 def _staircase(search: _Search, decay: float) -> list[_Tried]:
@@ -151,6 +161,15 @@ class _Search:
                 break
             best = found
         return best
+
+    def strongest(self, tried: _Tried) -> float:
+        """The strongest prior that predicts as well as the one tried, within a standard error."""
+        errors = tried.rater.matrix(self._classes)
+        for place, strength in enumerate(self.strengths[: tried.place]):
+            log_N = self._predicted(errors, place)
+            if _worse(tried, _Tried(tried.rater, place, log_N)) <= 1:
+                return strength
+        return self.strengths[tried.place]
 
     def _predicted(self, errors_CC: np.ndarray, place: int) -> np.ndarray:
         given = self._problem.with_errors(errors_CC)

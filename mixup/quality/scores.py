@@ -22,22 +22,22 @@ class PoolScores:
         predictor: What tells quality, in words.
         effective_votes: How many independent votes the neighbors are worth.
         votes_detail: Where that is from, in words.
-        rater: The errors of observed ratings.
-        rater_detail: Where that is from, in words.
         keep_at: Quality from which a row is high.
         margin: How far beyond it a row must come to change sides.
         keep_detail: Where they are from, in words.
         curve: Expected precision and rows by cut; None where nothing was fitted.
         untested: Why no rating is tested, in words; None: they are.
+        rater: The errors of observed ratings.
+        rater_detail: Where they are from, in words; empty in what an earlier version wrote.
     """
 
     predictor: str
     effective_votes: float
     votes_detail: str
-    rater: RaterErrors
-    rater_detail: str
     keep_at: float
     margin: float
     keep_detail: str
     curve: PrecisionCurve | None
     untested: str | None
+    rater: RaterErrors = RaterErrors()
+    rater_detail: str = ""

@@ -95,9 +95,10 @@ def noise_words(noise: RatingNoise) -> str:
         return "P(observed rating | true class), as the config states how reliable the rater is."
     if noise.source == "regression":
         return (
-            "P(observed rating | true class) of a rater that is right as often in each class: so "
-            f"often that {noise.samples:,} ratings are predicted best from the texts. How "
-            f"neighbors agree does not tell it ({noise.detail})."
+            "P(observed rating | true class) of a rater that is right as often in each class, by "
+            f"how well {noise.samples:,} ratings are predicted from their texts if it is: the "
+            "highest share with which they are predicted as well as with any. How neighbors agree "
+            f"does not tell it ({noise.detail})."
         )
     return f"The errors of the rater cannot be told: {noise.detail or 'all ratings are alike'}."
 
@@ -132,9 +133,10 @@ def scores_words(scores: PoolScores) -> str:
     tested = "Observed ratings were tested by those of their neighbors."
     if scores.untested is not None:
         tested = f"No observed rating was tested: {scores.untested}."
+    told = f" ({scores.rater_detail})" if scores.rater_detail else ""
     return (
         f"Quality is told by {scores.predictor}. A rating is taken to be right with a probability "
-        f"of {scores.rater.reliability:.2f} ({scores.rater_detail}). {tested} Where neighbors "
+        f"of {scores.rater.reliability:.2f}{told}. {tested} Where neighbors "
         f"vote, those of a row are worth {scores.effective_votes:g} independent votes "
         f"({scores.votes_detail})."
     )

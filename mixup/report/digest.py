@@ -206,7 +206,7 @@ class Digest:
         release_licences: rows of the release per licence, a union joined by " AND ".
         quarantine: reason to occurrences.
         ratings: occurrences or records by observed rating 0 to 5.
-        noise: what the ratings of neighbors tell of the rater; None where no library was fitted.
+        noise: what is known of the rater's errors; None where no library was fitted.
         scores: the numbers with which the pool was scored; None in digests that do not tell.
         curation: what else there is to show of score curation; None in digests that do not tell.
         quality_pool: unit bins of P(rating >= threshold) over the pool.

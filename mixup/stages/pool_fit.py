@@ -9,7 +9,7 @@ import numpy as np
 from mixup.quality.panel import Panel
 from mixup.quality.rating_noise import RatingNoise, noise_of
 from mixup.quality.rating_test import pool_thresholds
-from mixup.quality.regression import STRENGTHS, fit_regression, folds_of
+from mixup.quality.regression import STRENGTHS, Regression, fit_regression, folds_of
 from mixup.quality.reliability import ToldReliability, tell_reliability
 from mixup.stages.cell import CellSettings
 from mixup.stages.rating_counts import RatingCounts, fit_ratings
@@ -37,19 +37,46 @@ def fit_pool(
     if settings.curate.predictor != "regression" or len(classes) < 2:
         return fit
     vectors, ratings = library.vectors_ND, library.ratings_N
-    folds, strengths = folds_of(library.uids), STRENGTHS
-    if fit.noise.known is None:
+    folds, strengths, noise = folds_of(library.uids), STRENGTHS, fit.noise
+    if noise.known is None:
         told = tell_reliability(vectors, ratings, folds, classes, strengths)
-        noise = _noise_by(told, fit.noise, counts)
-        fit = replace(fit, noise=noise, test=pool_thresholds(counts.sketch_CB, noise))
+        noise = _noise_by(told, noise, counts)
         strengths = strengths if told.strength is None else (told.strength,)
-    known = fit.noise.known
-    # A class whose rows have no rated neighbors may be missing from T by consensus.
-    is_whole = known is not None and np.array_equal(known.classes, classes)
-    errors = known.matrix_CC if known is not None and is_whole else None
+    errors = _errors_of(noise, classes)
     regression = fit_regression(vectors, ratings, folds, classes, errors, strengths)
+    noise = _with_prior(noise, regression, vectors, folds)
     found = Panel.of(regression, panel.vectors_ND, panel.ratings_N, panel.uids)
-    return replace(fit, regressed=RegressionFit(regression, found))
+    return replace(
+        fit,
+        noise=noise,
+        test=pool_thresholds(counts.sketch_CB, noise),
+        regressed=RegressionFit(regression, found),
+    )
+
+
+def _errors_of(noise: RatingNoise, classes: np.ndarray) -> np.ndarray | None:
+    """The errors that the regression undoes; None where they are not known of these classes."""
+    known = noise.known
+    if known is None:
+        return None
+    if np.array_equal(known.classes, classes):
+        return known.matrix_CC
+    # A class whose rows have no rated neighbors may be missing from T by consensus.
+    return noise.rater.matrix(classes) if noise.rater and noise.decay is not None else None
+
+
+def _with_prior(
+    noise: RatingNoise, regression: Regression, vectors: np.ndarray, folds: np.ndarray
+) -> RatingNoise:
+    """T of two numbers with the shares of true classes that the regression finds.
+
+    Ratings alone do not tell them: a T that spreads errors evenly more than the rater does leaves
+    nothing of a rare class.
+    """
+    if noise.decay is None or noise.classes != tuple(regression.classes.tolist()):
+        return noise
+    prior = regression.probabilities(vectors, folds).mean(axis=0)
+    return replace(noise, prior=tuple(prior.tolist()))
 
 
 def _noise_by(told: ToldReliability, noise: RatingNoise, counts: RatingCounts) -> RatingNoise:
@@ -62,4 +89,5 @@ def _noise_by(told: ToldReliability, noise: RatingNoise, counts: RatingCounts) -
         source="regression",
         detail=noise.detail,
         ends=(told.low, told.high),
+        samples=told.samples,
     )

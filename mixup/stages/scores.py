@@ -75,8 +75,9 @@ def _rater(fit: RatingFit | None, config: CurateConfig) -> tuple[RaterErrors, st
 
 
 _TOLD_BY = {
+    "stated": "as its library states",
     "consensus": "by the ratings of neighbors",
-    "regression": "with it the ratings of rows are predicted best",
+    "regression": "the highest with which ratings are predicted as well as with any",
 }
 
 

@@ -23,7 +23,7 @@ from mixup.clusters.places import COPIES, Places, assign, fitted_border
 from mixup.quality.neighbors import Neighbors, top_k
 
 pytestmark = [needs_pool, pytest.mark.timeout(3600)]
-ROWS = int(os.environ.get("MIXUP_BENCH_ROWS", "50000"))
+ROWS = int(float(os.environ.get("MIXUP_BENCH_ROWS", "50000")))
 CAP = int(os.environ.get("MIXUP_BENCH_CAP", str(CAP_ROWS)))
 NEIGHBORS = 10
 FLOOR = 0.6

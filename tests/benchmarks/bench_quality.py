@@ -27,7 +27,8 @@ from mixup.quality.consensus import consensus_counts
 from mixup.quality.neighbors import top_k
 from mixup.quality.posterior import at_least, neighbor_votes, posterior, with_own_rating
 from mixup.quality.rater_errors import RaterErrors
-from mixup.quality.regression import FOLDS, fit_regression
+from mixup.quality.regression import FOLDS, STRENGTHS, fit_regression
+from mixup.quality.reliability import tell_reliability
 from mixup.quality.shrinkage import transition_of
 from mixup.quality.tempering import VOTES_GRID, best_votes, tempering_sums
 from mixup.quality.transition import UNRATED, Transition, cooccurrence
@@ -38,6 +39,7 @@ SEEDS = int(os.environ.get("MIXUP_BENCH_QUALITY_SEEDS", "5"))
 LIBRARY = int(os.environ.get("MIXUP_BENCH_QUALITY_LIBRARY", "20000"))
 RATED = 0.2
 RELIABILITY = 0.75  # of planted ratings
+TOLD = "regression, errors told by regressions"  # as in a run
 VOTES = "KNN-Bayes, co-occurrence, 4 votes"
 
 
@@ -148,6 +150,9 @@ def contenders(draw: Draw, errors: np.ndarray | None) -> Mapping[str, np.ndarray
         "regression": regressed(draw),
         "regression and votes": pooled(draw, observed),
     }
+    told = tell_reliability(draw.vectors_LD, draw.ratings_L, draw.folds_L, draw.classes, STRENGTHS)
+    if told.rater is not None:
+        found[TOLD] = regressed(draw, told.rater.matrix(draw.classes))
     if errors is not None:
         found["regression, errors known"] = regressed(draw, errors)
     if consensus is not None and len(consensus.classes) == len(draw.classes):
@@ -211,6 +216,8 @@ def test_quality_of_real_rows(name: str, planted: bool) -> None:
                 gaps[contender].append(calibration_error(score, high))
     high = (rows.classes_N >= HIGH).mean()
     print(f"\n{name}: {len(rows.uids):,} rows, {high:.3f} high, {RATED:.0%} rated, {SEEDS} draws")
+    if TOLD in values:
+        print(f"  errors told in {len(values[TOLD])} draws")
     print(f"  {'':38} {'agreement':>24} {'more than the votes':>26} calibration error")
     for contender, found in values.items():
         gap = spread(gaps[contender]) if contender in gaps else ""

@@ -6,17 +6,20 @@ import made_pool
 import numpy as np
 import pytest
 from made_pool import Row, add, make_workspace, settings
+from planted_ratings import rated
 
 from mixup.quality import reliability
+from mixup.quality.agreement import SKETCH_BINS
 from mixup.quality.posterior import at_least, with_own_rating
 from mixup.quality.regression import folds_of_rated
 from mixup.quality.shrinkage import transition_of
+from mixup.records import content_key
 from mixup.refresh_config import CurateConfig
 from mixup.stages import pool_fit, rating_counts
 from mixup.stages.cell import CellSettings
 from mixup.stages.curate_cell import Scoring
 from mixup.stages.pool_fit import fit_pool
-from mixup.stages.rating_counts import RatingCounts, count_rows
+from mixup.stages.rating_counts import RatingCounts, count_rows, fit_ratings
 from mixup.stages.reference import current_reference, is_reference_current, reference_revision
 from mixup.stages.regression_fit import DrawnRows
 from mixup.stages.scores import pool_scores
@@ -233,7 +236,7 @@ def test_the_regression_tells_how_reliable_the_rater_is(tmp_path, monkeypatch):
     assert "samples; at least 5000 are needed" in noise.detail
     assert scores.rater.reliability == pytest.approx(noise.high[0][0])
     assert float(noise.low[0][0] or 1) - 0.05 <= 1 - ERRORS <= scores.rater.reliability + 0.05
-    assert scores.rater_detail == "with it the ratings of rows are predicted best"
+    assert scores.rater_detail == "the highest with which ratings are predicted as well as with any"
     assert scores.untested is None
     truth = {row.uid: (1, 4)[row.topic % 2] for row in rows}
     given = {row.uid: {5.0: 1, 8.0: 4}[row.overall] for row in rows if row.overall}
@@ -252,3 +255,24 @@ def test_where_the_regression_cannot_tell_either_both_reasons_are_said(monkeypat
     assert "samples; at least 5000 are needed; reliabilities from" in str(found.test.reason)
     assert found.regressed is not None
     assert found.regressed.regression.errors_CC is None
+
+
+def test_a_rare_class_is_not_taken_for_nothing_but_errors():
+    """The rater seldom errs towards the rare class, and the T of two numbers thinks it does."""
+    random = np.random.default_rng(0)
+    classes, errors = (
+        np.array([0, 3, 4]),
+        np.array([[0.8, 0.1, 0.1], [0.005, 0.8, 0.195], [0.005, 0.195, 0.8]]),
+    )
+    truth = random.choice(3, 2_000, p=[0.04, 0.48, 0.48])
+    vectors = np.eye(16)[truth] + 0.15 * random.normal(size=(2_000, 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    ratings = classes[rated(truth, errors, random)]
+    uids, order = [content_key(n) for n in range(2_000)], np.arange(2_000)
+    config = made(reliability=0.8)
+    counts = count_rows(vectors, ratings, order, uids, 2_000, config).counts
+    assert fit_ratings(counts, config).noise.prior[0] < 0.02
+    library = DrawnRows(uids, vectors, ratings)
+    found = fit_pool(counts, library, library.none(), config)
+    assert found.noise.prior[0] == pytest.approx(0.04, abs=0.01)
+    assert found.test.thresholds_C[0] < SKETCH_BINS

@@ -90,6 +90,17 @@ def test_thresholds_leave_the_flagged_share():
     assert found.tolist() == [SKETCH_BINS, 67, SKETCH_BINS, SKETCH_BINS, 75, SKETCH_BINS]
 
 
+def test_ratings_that_are_all_errors_by_t_are_not_flagged_at_all():
+    sketch = np.zeros((6, SKETCH_BINS), dtype=int)
+    sketch[1, :100], sketch[4, :100] = 60, 2
+    transition = Transition(
+        np.array([1, 4]), np.array([[0.8, 0.2], [0.2, 0.8]]), np.array([1.0, 0.0])
+    )
+    found = suspicion_thresholds(sketch, transition)
+    assert found[4] == SKETCH_BINS
+    assert found[1] < SKETCH_BINS
+
+
 def test_equal_scores_are_not_flagged():
     sketch = np.zeros((6, SKETCH_BINS), dtype=int)
     sketch[:, 7] = 100

@@ -91,18 +91,24 @@ def test_at_least():
 
 
 def test_own_rating_by_hand():
-    # Classes 0 and 5, observed 5. If truly 0, the wrong ratings 1..5 share .2 as 16:8:4:2:1.
+    # Observed 5. If truly 0 of 0, 1 and 5, the wrong ratings 1 and 5 share .2 as 16:1; if truly 1,
+    # the wrong ratings 0 and 5 as 8:1.
+    classes = np.array([0, 1, 5])
+    q = with_own_rating(np.full((1, 3), 1 / 3), np.array([5]), classes, rater=RaterErrors(0.8))
+    likelihood = np.array([0.2 / 17, 0.2 / 9, 0.8])
+    np.testing.assert_allclose(q, [likelihood / likelihood.sum()])
+    # A rater who gives two classes takes one for the other.
     q = with_own_rating(
         np.array([[0.5, 0.5]]), np.array([5]), np.array([0, 5]), rater=RaterErrors(0.8)
     )
-    wrong = 0.2 / 31
-    np.testing.assert_allclose(q, [[wrong / (0.8 + wrong), 0.8 / (0.8 + wrong)]])
+    np.testing.assert_allclose(q, [[0.2, 0.8]])
 
 
-def test_own_rating_outside_the_classes_favors_the_near_ones():
-    q = with_own_rating(np.full((1, 5), 0.2), np.array([1]), CLASSES, rater=RaterErrors(0.85))
-    assert q[0, 0] > q[0, 2]
-    assert q[0, 1] > q[0, 2]
+def test_own_rating_outside_the_classes_counts_as_the_nearest():
+    even, rater = np.full((1, 5), 0.2), RaterErrors(0.85)
+    q = with_own_rating(even, np.array([1]), CLASSES, rater=rater)
+    nearest = with_own_rating(even, CLASSES[:1], CLASSES, rater=rater)
+    np.testing.assert_array_equal(q, nearest)
 
 
 def test_unrated_rows_stay():

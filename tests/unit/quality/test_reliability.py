@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from planted_ratings import rated
 
-from mixup.quality.rater_errors import RaterErrors
+from mixup.quality import reliability
+from mixup.quality.rater_errors import DECAY, RaterErrors
 from mixup.quality.regression import FOLDS, STRENGTHS
 from mixup.quality.reliability import FEWEST_ROWS, RELIABILITIES, tell_reliability
 
@@ -49,6 +50,26 @@ def test_how_errors_fall_with_the_distance_is_told_too(decay):
     assert found.rater is not None
     assert found.rater.decay == decay
     assert found.rater.reliability == pytest.approx(0.65, abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_two_classes_no_decay_is_told(seed):
+    """Of two classes all decays are the same T."""
+    vectors, _, random = texts(seed=seed)
+    truth = vectors[:, :9].argmax(axis=1) % 2
+    classes = np.array([1, 4])
+    ratings = classes[rated(truth, RaterErrors(0.75).matrix(classes), random)]
+    folds = np.arange(ROWS) % FOLDS
+    found = tell_reliability(vectors, ratings, folds, classes, STRENGTHS)
+    assert found.rater is not None
+    assert found.rater.decay == DECAY
+
+
+def test_one_more_row_than_are_looked_at_is_one_that_is_not(monkeypatch):
+    monkeypatch.setattr(reliability, "_SEARCH_ROWS", ROWS - 1)
+    vectors, truth, random = texts()
+    found = told(vectors, rated(truth, RaterErrors(0.7).matrix(CLASSES), random))
+    assert found.samples == ROWS - 1
 
 
 def test_a_rater_who_is_always_right_gets_the_highest():
