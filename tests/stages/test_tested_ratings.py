@@ -100,7 +100,7 @@ def test_a_stated_reliability_is_what_a_small_pool_is_tested_by(tmp_path):
     right = np.mean([row["curated_rating"] == TRUTH[uid] for uid, row in found.items()])
     assert right > raw + 0.1
     # Another one is another fit: how many are flagged is read from it.
-    _, fewer, _ = curated(tmp_path, made(reliability=0.95), name="sure")
+    fewer = made_pool.curate(workspace, made=made(reliability=0.95))
     assert 0 < fewer["ratings_suspicious"] < counts["ratings_suspicious"]
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from mixup.config_file import describe, load_config
 from mixup.errors import ConfigError
+from mixup.models.encoder import similarity_of
+from mixup.pipelines.reference_plan import settings_of
 from mixup.reference_config import ReferenceConfig
 
 JOB = Path(__file__).parents[2] / "jobs" / "reference.yaml"
@@ -21,6 +23,17 @@ def test_the_job_beside_the_package_reads_the_bundled_pool():
     assert config.ingest.paths == ["bundled:sample"]
     assert config.mixture is None
     assert (config.fit.min_rated, config.fit.max_rows) == (20, 40_000)
+
+
+def test_a_stated_reliability_decides_the_fit():
+    similarity = similarity_of("bundled:minilm", None)
+    stated, other = (
+        settings_of(load_config(ReferenceConfig, JOB, given), similarity, "encoder", "rater")
+        for given in (["fit.reliability=0.8"], [])
+    )
+    assert (stated.curate.reliability, other.curate.reliability) == (0.8, "auto")
+    assert stated.scoring() != other.scoring()
+    assert "fit.reliability" in refused("fit.reliability=1.5")
 
 
 def test_files_or_a_mixture_alone_will_do():

@@ -100,6 +100,14 @@ def test_texts_that_say_nothing_tell_nothing():
     assert "predict its ratings alike" in found.detail
 
 
+def test_rows_are_told_by_models_that_did_not_see_them():
+    """So many dimensions fit any ratings that were seen."""
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(FEWEST_ROWS, 256))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    assert told(vectors, random.integers(3, size=FEWEST_ROWS)).rater is None
+
+
 def test_few_rows_tell_nothing():
     vectors, truth, _ = texts(FEWEST_ROWS - 1)
     found = told(vectors, truth)

@@ -8,6 +8,7 @@ import pytest
 from sample_digest import HOSTILE, empty_digest, full_digest
 
 from mixup.errors import ShapeError
+from mixup.report.charts import scores_words
 from mixup.report.digest import Digest, StageRow, from_json, to_json
 
 
@@ -72,3 +73,12 @@ def test_digests_of_earlier_releases_still_load():
     assert not found.timeline.spans
     assert found.stages[0].unit == "rows"
     assert found.examples[0].cluster == full_digest().examples[0].cluster
+
+
+def test_digests_that_do_not_tell_the_raters_errors_still_load():
+    plain = json.loads(to_json(full_digest()))
+    del plain["scores"]["rater"], plain["scores"]["rater_detail"], plain["noise"]["decay"]
+    found = from_json(json.dumps(plain))
+    assert found.scores is not None
+    assert found.scores.rater_detail == ""
+    assert "with a probability of 0.85. " in scores_words(found.scores)
