@@ -218,7 +218,9 @@ def test_a_stated_reliability_is_undone_and_not_looked_for(monkeypatch):
     assert found.noise.source == "stated"
     assert found.test.reason is None
     assert found.regressed is not None
-    np.testing.assert_allclose(found.regressed.regression.errors_CC, [[0.8, 0.2], [0.2, 0.8]])
+    errors = found.regressed.regression.errors_CC
+    assert errors is not None
+    np.testing.assert_allclose(errors, [[0.8, 0.2], [0.2, 0.8]])
 
 
 def test_the_regression_tells_how_reliable_the_rater_is(tmp_path, monkeypatch):
