@@ -1,6 +1,8 @@
 """Planted rating errors over real text: what curation makes of them, beside the raw ratings.
 
-    make bench ARGS="-k curation"
+    OMP_NUM_THREADS=1 make bench ARGS="-k curation"
+
+A run fits with one thread; the last bits of sums decide between candidates that are about alike.
 
 The true class of a row is read from real metadata (``labeled_rows.CLASS_OF``), and its rating is
 drawn from a known T, so that what is wrong is known. The pool is one cell. Printed are the accuracy
