@@ -88,31 +88,58 @@ def problem_of(
     return Problem(vectors, columns, np.empty((0, 0)), folds).with_errors(errors)
 
 
+class HeldOut:
+    """What regressions say of ratings that they did not see, fold by fold.
+
+    Each starts from the one before it, of the same fold.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._models = {
+            fold: problem.without(fold).start() for fold in np.unique(problem.folds).tolist()
+        }
+
+    def log_likelihoods(self, problem: Problem, strength: float) -> np.ndarray:
+        """Of each row's rating by the model without its fold, of shape (N,).
+
+        Args:
+            problem: The same rows, with the same errors of the rater or others.
+            strength: Prior precision of the weights.
+        """
+        log_N = np.empty(len(problem.folds))
+        for fold, model in self._models.items():
+            held = problem.folds == fold
+            found = solve(problem.without(fold), strength, model)
+            log_N[held] = np.log(_likelihoods(problem.rows(held), found))
+            self._models[fold] = found
+        return log_N
+
+
+def standard_errors_below(best_N: np.ndarray, other_N: np.ndarray) -> float:
+    """By how many standard errors of the mean difference of rows one falls short of the best."""
+    gaps_N = best_N - other_N
+    noise = gaps_N.std() / np.sqrt(len(gaps_N))
+    return float(gaps_N.mean() / noise) if noise else 0.0
+
+
 def best_strength(problem: Problem, strengths: Sequence[float]) -> float:
     """The strongest prior that tells of unseen folds as well as the best, within its noise.
 
     That is, whose log-likelihood of a row falls short of the best one's by no more than the
-    standard error of their difference. Each fold begins with the strongest, whose fit starts that
-    of the next one.
+    standard error of their difference.
 
     Args:
         problem: The rows.
         strengths: Falling.
     """
-    told = np.empty((len(strengths), len(problem.folds)))
-    for fold in np.unique(problem.folds):
-        rest = problem.without(fold)
-        model, held = rest.start(), problem.folds == fold
-        for place, strength in enumerate(strengths):
-            model = solve(rest, strength, model)
-            told[place, held] = np.log(likelihoods(problem.rows(held), model))
-    short = told[told.mean(axis=1).argmax()] - told
-    noise = short.std(axis=1) / np.sqrt(len(problem.folds))
-    return float(strengths[int(np.argmax(short.mean(axis=1) <= noise))])
+    held_out = HeldOut(problem)
+    told = [held_out.log_likelihoods(problem, strength) for strength in strengths]
+    best_N = max(told, key=np.mean)
+    alike = [standard_errors_below(best_N, log_N) <= 1 for log_N in told]
+    return float(strengths[alike.index(True)])
 
 
-def likelihoods(problem: Problem, model: np.ndarray) -> np.ndarray:
-    """The likelihood of each row's rating by a model, above 0, of shape (N,)."""
+def _likelihoods(problem: Problem, model: np.ndarray) -> np.ndarray:
     q = softmax(problem.vectors.astype(np.float64) @ model[:, :-1].T + model[:, -1])
     return np.maximum((q * problem.chances).sum(axis=1), _SHARE_FLOOR)
 

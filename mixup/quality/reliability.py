@@ -15,7 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixup.quality.rater_errors import DECAY, RaterErrors
-from mixup.quality.regression_solver import Problem, likelihoods, problem_of, solve
+from mixup.quality.regression_solver import (
+    HeldOut,
+    Problem,
+    problem_of,
+    standard_errors_below,
+)
 
 RELIABILITIES = (0.95, 0.85, 0.75, 0.65, 0.55, 0.45, 0.35, 0.25)
 """Candidates. No rater is taken to be always right: nothing but its ratings could then be heard."""
@@ -141,22 +146,19 @@ class _Search:
     """Candidates, each tried with priors from a given one on that grow weaker.
 
     The less reliable a rater, the surer are texts of their true class, and the weaker is the prior
-    that fits them; so a candidate begins where the next higher one ended. Each regression starts
-    from the one before it, fold by fold.
+    that fits them; so a candidate begins where the next higher one ended.
     """
 
     def __init__(self, problem: Problem, classes: np.ndarray, strengths: Sequence[float]) -> None:
         self.strengths = strengths
         self._problem, self._classes = problem, classes
-        self._models = {
-            fold: problem.without(fold).start() for fold in np.unique(problem.folds).tolist()
-        }
+        self._held_out = HeldOut(problem)
 
     def at(self, rater: RaterErrors, place: int) -> _Tried:
-        errors = rater.matrix(self._classes)
-        best = _Tried(rater, place, self._predicted(errors, place))
+        """A candidate with the prior of a place, or the weaker one with which it predicts best."""
+        best = self._with(rater, place)
         for weaker in range(place + 1, len(self.strengths)):
-            found = _Tried(rater, weaker, self._predicted(errors, weaker))
+            found = self._with(rater, weaker)
             if found.log_N.mean() <= best.log_N.mean():
                 break
             best = found
@@ -164,22 +166,15 @@ class _Search:
 
     def strongest(self, tried: _Tried) -> float:
         """The strongest prior that predicts as well as the one tried, within a standard error."""
-        errors = tried.rater.matrix(self._classes)
         for place, strength in enumerate(self.strengths[: tried.place]):
-            log_N = self._predicted(errors, place)
-            if _worse(tried, _Tried(tried.rater, place, log_N)) <= 1:
+            if _worse(tried, self._with(tried.rater, place)) <= 1:
                 return strength
         return self.strengths[tried.place]
 
-    def _predicted(self, errors_CC: np.ndarray, place: int) -> np.ndarray:
-        given = self._problem.with_errors(errors_CC)
-        log_N = np.empty(len(given.folds))
-        for fold, model in self._models.items():
-            held = given.folds == fold
-            found = solve(given.without(fold), self.strengths[place], model)
-            log_N[held] = np.log(likelihoods(given.rows(held), found))
-            self._models[fold] = found
-        return log_N
+    def _with(self, rater: RaterErrors, place: int) -> _Tried:
+        given = self._problem.with_errors(rater.matrix(self._classes))
+        log_N = self._held_out.log_likelihoods(given, self.strengths[place])
+        return _Tried(rater, place, log_N)
 
 
 def _best(tried: Sequence[_Tried]) -> _Tried:
@@ -194,6 +189,4 @@ def _alike(tried: Sequence[_Tried]) -> list[_Tried]:
 
 def _worse(best: _Tried, other: _Tried) -> float:
     """How many standard errors lie between the two."""
-    gaps_N = best.log_N - other.log_N
-    noise = gaps_N.std() / np.sqrt(len(gaps_N))
-    return float(gaps_N.mean() / noise) if noise else 0.0
+    return standard_errors_below(best.log_N, other.log_N)
